@@ -1,0 +1,1 @@
+"""Heterogeneous worker pools on one Dask scheduler: routing, demand, growing and safe shrinking."""

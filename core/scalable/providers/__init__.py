@@ -1,0 +1,1 @@
+"""How workers are got: one module a provider, and the registry that finds them."""

@@ -1,0 +1,199 @@
+"""The local provider: pools on this machine, as threads of this process or as processes of their own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from distributed import Nanny, Worker
+
+from scalable.errors import MissingExtra, ProviderError, ValidationReport
+from scalable.pools.cluster import PoolCluster, WorkerProcess
+from scalable.pools.shape import PoolShape
+from scalable.providers.base import CostEstimate
+from scalable.providers.checks import check_local, local_limits
+from scalable.providers.options.local import LocalOptions
+from scalable.spec import ComponentSpec, DeploymentSpec, Limits, ScalePlan
+
+__all__ = ["LocalProvider"]
+
+_LOOPBACK = "127.0.0.1"
+
+# Dask sets these in this process for the worker processes to inherit.
+_SET_BY_DASK = (
+    "MALLOC_TRIM_THRESHOLD_",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "__DASK_PARENT_PID",
+)
+
+
+class LocalProvider:
+    """Workers on this machine; everything it opens listens on the loopback interface only."""
+
+    name: ClassVar[str] = "local"
+    extra: ClassVar[str | None] = None
+    options_model: ClassVar[type[LocalOptions]] = LocalOptions
+
+    def validate(self, spec: DeploymentSpec) -> ValidationReport:
+        """Report what of a deployment cannot be honoured on this machine."""
+        return check_local(spec)
+
+    def limits(self, spec: DeploymentSpec) -> Limits:
+        """Return the bounds on the number of workers, all pools together."""
+        return local_limits(self._options(spec))
+
+    def shapes(self, spec: DeploymentSpec) -> tuple[PoolShape, ...]:
+        """Return what the workers of each pool are like, in the manifest's order."""
+        threads = self._options(spec).threads_per_worker
+        return tuple(PoolShape.of(component, threads) for component in spec.components.values())
+
+    def build_cluster(self, spec: DeploymentSpec) -> PoolCluster:
+        """Start a scheduler with empty pools.
+
+        Raises
+        ------
+        ProviderError
+            If it does not start.
+        MissingExtra
+            If a dashboard is wanted and bokeh is not installed.
+        """
+        options = self._options(spec)
+        if options.dashboard and find_spec("bokeh") is None:
+            raise MissingExtra("Dask's dashboard needs bokeh: pip install 'scalable-workflows[dashboard]'")
+        environments = {
+            name: _environment(component, PoolShape.of(component, options.threads_per_worker).threads)
+            for name, component in spec.components.items()
+            if options.processes
+        }
+
+        scratch = Path(tempfile.mkdtemp(prefix="scalable-"))
+        before = {name: os.environ.get(name) for name in _SET_BY_DASK}
+
+        def put_back() -> None:
+            shutil.rmtree(scratch, ignore_errors=True)
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+        def worker(shape: PoolShape, name: str, scheduler_address: str) -> WorkerProcess:
+            common: dict[str, Any] = {
+                "name": name,
+                "nthreads": shape.threads,
+                "resources": dict(shape.labels),
+                "local_directory": str(scratch),
+                "preload": _preloads(shape.component),
+                "silence_logs": logging.WARNING,
+                "dashboard": False,
+                # Dask's workers serve HTTP even without a dashboard, on all interfaces unless told where.
+                "dashboard_address": f"{_LOOPBACK}:0",
+            }
+            if not options.processes:
+                made: WorkerProcess = _Threads(scheduler_address, **common)
+            else:
+                made = Nanny(
+                    scheduler_address,
+                    host=_LOOPBACK,
+                    memory_limit=shape.component.resources.memory_bytes or 0,
+                    env=environments[shape.name],
+                    worker_port=0,
+                    **common,
+                )
+            return made
+
+        return PoolCluster(
+            self.shapes(spec),
+            worker,
+            scheduler_options=_scheduler_options(options),
+            maximum=self.limits(spec).maximum,
+            on_close=put_back,
+        )
+
+    def scale(self, cluster: PoolCluster, plan: ScalePlan) -> None:
+        """Make the pools as large as the plan says; returns when each has its first worker."""
+        cluster.start_pools({tag: request.count for tag, request in plan.items()}, "plan")
+
+    def close(self, cluster: PoolCluster) -> None:
+        """End every worker and the scheduler."""
+        cluster.close()
+
+    def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
+        """Return nothing: this machine has no price."""
+        return None
+
+    @staticmethod
+    def _options(spec: DeploymentSpec) -> LocalOptions:
+        assert isinstance(spec.options, LocalOptions)
+        return spec.options
+
+
+class _Threads:
+    """A worker as threads of this process."""
+
+    def __init__(self, scheduler_address: str, **options: Any) -> None:
+        self._worker = Worker(scheduler_address, memory_limit=0, **options)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from self._worker.__await__()
+
+    async def close(self) -> None:
+        """Close without waiting for tasks that still run: nothing can stop a thread."""
+        await self._worker.close(executor_wait=False)
+
+
+def _scheduler_options(options: LocalOptions) -> dict[str, Any]:
+    return {
+        "protocol": "tcp://" if options.processes else "inproc://",
+        "host": _LOOPBACK if options.processes else None,
+        "port": 0,
+        "dashboard": options.dashboard,
+        "dashboard_address": f"{_LOOPBACK}:{8787 if options.dashboard else 0}",
+    }
+
+
+def _preloads(component: ComponentSpec) -> list[str]:
+    script = component.preload_script
+    own = [] if script is None or script.endswith(".sh") else [script]
+    return ["scalable.pools.worker_setup", *own]
+
+
+def _environment(component: ComponentSpec, threads: int) -> Mapping[str, str]:
+    """Return what a worker process has in its environment besides this process's own."""
+    environment: dict[str, str] = {}
+    # Each task may use its share of the worker's cores, and no more.
+    share = str(max(1, math.floor(component.resources.cpus / threads)))
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        environment[variable] = share
+    script = component.preload_script
+    if script is not None and script.endswith(".sh"):
+        environment |= _sourced(Path(script))
+    return environment | dict(component.env)
+
+
+def _sourced(script: Path) -> dict[str, str]:
+    """Return what a shell script adds to the environment or changes in it."""
+    command = 'set -e; . "$1" >&2; env -0'
+    done = subprocess.run(  # noqa: S603  (the user's own script, named in the user's manifest)
+        ["/bin/bash", "-c", command, "bash", str(script.resolve())], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        raise ProviderError(
+            f"preload_script {script} exited with {done.returncode}: {done.stderr.decode(errors='replace').strip()}"
+        )
+    pairs = (entry.partition(b"=") for entry in done.stdout.split(b"\0") if entry)
+    found = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    return {
+        name: value for name, value in found.items() if os.environ.get(name) != value and name not in {"_", "SHLVL"}
+    }

@@ -1,0 +1,110 @@
+"""Providers whose targets can be validated and planned, but not yet started."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NoReturn
+
+from pydantic import BaseModel
+
+from scalable.errors import InternalError, ProviderUnavailable, ValidationReport
+from scalable.pools.shape import PoolShape
+from scalable.providers.base import ClusterHandle, CostEstimate
+from scalable.providers.options.aws import AwsOptions
+from scalable.providers.options.common import RemoteOptions
+from scalable.providers.options.gcp import GcpOptions
+from scalable.providers.options.kubernetes import KubernetesOptions
+from scalable.providers.options.slurm import SlurmOptions
+from scalable.spec import DeploymentSpec, Limits, ScalePlan
+
+__all__ = ["AwsProvider", "GcpProvider", "KubernetesProvider", "SlurmProvider"]
+
+
+class _Unbuilt:
+    """Everything that needs no cluster."""
+
+    name: ClassVar[str]
+    options_model: ClassVar[type[BaseModel]]
+    extra: ClassVar[str | None]
+
+    def validate(self, spec: DeploymentSpec) -> ValidationReport:
+        """Report nothing more than reading the manifest did."""
+        del spec
+        return ValidationReport()
+
+    def limits(self, spec: DeploymentSpec) -> Limits:
+        """Return the bounds on the number of workers, all pools together."""
+        options = spec.options
+        if not isinstance(options, RemoteOptions):
+            raise InternalError(f"options of provider {self.name} are {type(options).__name__}")
+        if options.adaptive is not None:
+            most = options.max_workers or options.adaptive.maximum
+            return Limits(options.adaptive.minimum, min(options.adaptive.maximum, most))
+        if options.n_workers is not None and options.max_workers is not None:
+            return Limits(options.n_workers, options.max_workers)
+        fixed = options.n_workers or options.max_workers or 1
+        return Limits(fixed, fixed)
+
+    def shapes(self, spec: DeploymentSpec) -> tuple[PoolShape, ...]:
+        """Return what the workers of each pool are like, in the manifest's order."""
+        return tuple(PoolShape.of(component) for component in spec.components.values())
+
+    def build_cluster(self, spec: DeploymentSpec) -> ClusterHandle:
+        """Refuse.
+
+        Raises
+        ------
+        ProviderUnavailable
+            Always.
+        """
+        self._refuse(f"target '{spec.target}'")
+
+    def scale(self, cluster: ClusterHandle, plan: ScalePlan) -> None:
+        """Refuse, as there is no cluster."""
+        del cluster, plan
+        self._refuse("this target")
+
+    def close(self, cluster: ClusterHandle) -> None:
+        """Do nothing, as there is no cluster."""
+
+    def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
+        """Return nothing: no price is known."""
+        del spec, plan
+        return None
+
+    def _refuse(self, target: str) -> NoReturn:
+        raise ProviderUnavailable(
+            f"{target} has provider '{self.name}', but this release builds clusters for `local` only; "
+            "choose a target with `provider: local`"
+        )
+
+
+class SlurmProvider(_Unbuilt):
+    """Batch jobs of a Slurm cluster."""
+
+    name: ClassVar[str] = "slurm"
+    options_model: ClassVar[type[BaseModel]] = SlurmOptions
+    extra: ClassVar[str | None] = "slurm"
+
+
+class KubernetesProvider(_Unbuilt):
+    """Pods of a Kubernetes cluster."""
+
+    name: ClassVar[str] = "kubernetes"
+    options_model: ClassVar[type[BaseModel]] = KubernetesOptions
+    extra: ClassVar[str | None] = "kubernetes"
+
+
+class AwsProvider(_Unbuilt):
+    """Fargate tasks or EC2 machines."""
+
+    name: ClassVar[str] = "aws"
+    options_model: ClassVar[type[BaseModel]] = AwsOptions
+    extra: ClassVar[str | None] = "aws"
+
+
+class GcpProvider(_Unbuilt):
+    """Machines of the Google Cloud."""
+
+    name: ClassVar[str] = "gcp"
+    options_model: ClassVar[type[BaseModel]] = GcpOptions
+    extra: ClassVar[str | None] = "gcp"

@@ -1,0 +1,1 @@
+"""Decisions during a run, and the one task that applies them."""

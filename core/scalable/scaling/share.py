@@ -1,0 +1,145 @@
+"""Sharing a bounded number of workers among pools by need; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scalable.spec import Limits
+
+__all__ = ["Decision", "PoolLoad", "share"]
+
+SETTLE_S = 3.0
+"""Seconds a worker must have been of no use before another pool gets its place."""
+
+KEEP_S = 10.0
+"""Seconds a worker must have been of no use before it leaves for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """What is known of one pool at one moment.
+
+    Attributes
+    ----------
+    name : str
+        The pool.
+    workers : int
+        Those that are wanted: starting or up, not those that are leaving.
+    threads : float
+        Tasks that one worker runs at a time, in the mean over those that are ready.
+    ready : int
+        Tasks that run or could run now.
+    surplus_s : float
+        Seconds for which there have been more workers than tasks need.
+    """
+
+    name: str
+    workers: int
+    threads: float
+    ready: int
+    surplus_s: float = 0.0
+
+    @property
+    def useful(self) -> int:
+        """Workers that its tasks can use now."""
+        return math.ceil(self.ready / self.threads - 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to change: workers by pool, with a reason each; pools that stay are not named."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def share(loads: Sequence[PoolLoad], limits: Limits) -> Decision:
+    """Return how many workers each pool is to have.
+
+    A pool that has work and no worker gets one first, if need be from a pool with more
+    than one; then workers that are missed are started, below the maximum, or take the
+    place of workers that another pool has had no use for; workers above the minimum that
+    nobody has use for leave. A worker that its pool has use for is only taken for a pool
+    that has none.
+
+    Parameters
+    ----------
+    loads : sequence of PoolLoad
+        All pools.
+    limits : Limits
+        Bounds on their sum.
+    """
+    table = _Table(loads, limits)
+    for load in loads:
+        if load.useful and not load.workers:
+            table.rescue(load)
+    while table.grow():
+        pass
+    for load in loads:
+        table.shrink(load)
+    table.fill()
+    return table.decision()
+
+
+class _Table:
+    def __init__(self, loads: Sequence[PoolLoad], limits: Limits) -> None:
+        self.loads = {load.name: load for load in loads}
+        self.counts = {load.name: load.workers for load in loads}
+        self.reasons: dict[str, str] = {}
+        self.limits = limits
+
+    def room(self) -> int:
+        return self.limits.maximum - sum(self.counts.values())
+
+    def surplus(self, name: str) -> int:
+        return self.counts[name] - self.loads[name].useful
+
+    def add(self, name: str, reason: str) -> None:
+        self.counts[name] += 1
+        self.reasons[name] = reason
+
+    def take(self, name: str, receiver: str) -> None:
+        self.counts[name] -= 1
+        self.reasons[name] = f"a worker makes room for pool '{receiver}'"
+
+    def rescue(self, load: PoolLoad) -> None:
+        if self.room() <= 0:
+            donors = [name for name, count in self.counts.items() if count > 1 or (count and self.surplus(name) > 0)]
+            if not donors:
+                return
+            self.take(max(donors, key=lambda name: (self.surplus(name), self.counts[name])), load.name)
+        self.add(load.name, f"{load.ready} tasks ready and no worker")
+
+    def grow(self) -> bool:
+        missing = {name: self.loads[name].useful - count for name, count in self.counts.items()}
+        name = max(missing, key=lambda one: missing[one] / max(1, self.counts[one]))
+        # A pool without workers that could not be rescued waits until another has one to spare.
+        if missing[name] <= 0:
+            return False
+        if self.room() <= 0:
+            donors = [one for one in self.counts if self.surplus(one) > 0 and self.loads[one].surplus_s >= SETTLE_S]
+            if not donors:
+                return False
+            self.take(max(donors, key=self.surplus), name)
+        self.add(name, f"{self.loads[name].ready} tasks ready for {self.loads[name].workers} workers")
+        return True
+
+    def shrink(self, load: PoolLoad) -> None:
+        spare = sum(self.counts.values()) - self.limits.minimum
+        leaving = min(spare, self.surplus(load.name))
+        if leaving > 0 and load.surplus_s >= KEEP_S:
+            self.counts[load.name] -= leaving
+            self.reasons[load.name] = f"{leaving} workers of no use for {load.surplus_s:.0f} s"
+
+    def fill(self) -> None:
+        lacking = self.limits.minimum - sum(self.counts.values())
+        if lacking > 0:
+            name = max(self.counts, key=lambda one: self.loads[one].useful)
+            self.counts[name] += lacking
+            self.reasons[name] = f"the run has a minimum of {self.limits.minimum} workers"
+
+    def decision(self) -> Decision:
+        changed = {name: count for name, count in self.counts.items() if count != self.loads[name].workers}
+        return Decision(changed, {name: self.reasons[name] for name in changed})

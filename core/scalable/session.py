@@ -1,0 +1,422 @@
+"""The session: from a manifest to a client and back to nothing; the one module that knows all the rooms."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+from scalable.errors import ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
+from scalable.manifest import load
+from scalable.planning import Plan, make_plan
+from scalable.providers import registry
+from scalable.settings import Settings
+from scalable.spec import DeploymentSpec, resolve
+from scalable.telemetry.recorder import Recorder, RunStatus, new_run_id
+
+if TYPE_CHECKING:
+    from scalable.client import ScalableClient
+    from scalable.pools.cluster import PoolCluster
+    from scalable.pools.routing import Router
+    from scalable.providers.base import DeploymentProvider
+    from scalable.scaling.controller import Controller
+    from scalable.telemetry.probe import TaskProbe
+
+__all__ = ["ScalableSession", "TagProgress"]
+
+logger = logging.getLogger(__name__)
+
+_STATUSES = get_args(RunStatus)
+
+
+class ScalableSession:
+    """One run of a manifest on one target.
+
+    Usually made by :meth:`from_yaml` and used as a context manager, which closes the run
+    whatever happens.
+
+    Parameters
+    ----------
+    spec : DeploymentSpec
+        What is to run.
+    settings : Settings, optional
+        Default: from the environment.
+    warnings : ValidationReport, optional
+        What reading the manifest warned of.
+
+    Attributes
+    ----------
+    run_id : str
+        Identifier of the run; empty before :meth:`start`.
+    run_dir : Path or None
+        Its directory; ``None`` before :meth:`start` and without telemetry.
+
+    Examples
+    --------
+    >>> with ScalableSession.from_yaml("scalable.yaml", target="local") as session:  # doctest: +SKIP
+    ...     client = session.start()
+    ...     print(client.gather(client.map(abs, [-1, 2], tag="simulate")))
+    [1, 2]
+    """
+
+    def __init__(
+        self, spec: DeploymentSpec, *, settings: Settings | None = None, warnings: ValidationReport | None = None
+    ) -> None:
+        self.spec = spec
+        self.run_id = ""
+        self.run_dir: Path | None = None
+        self._settings = settings or Settings.from_environ()
+        self._warnings = warnings or ValidationReport()
+        self._provider = registry.get_provider(spec.provider)
+        self._router: Router | None = None
+        self._run: _Run | None = None
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        target: str | None = None,
+        objectives: Mapping[str, float] | None = None,
+        overlay: str | None = None,
+    ) -> Self:
+        """Read a manifest.
+
+        Parameters
+        ----------
+        path : path, optional
+            The manifest; default is ``SCALABLE_MANIFEST``, or ``scalable.yaml`` here.
+        target : str, optional
+            Name of the target; default is ``SCALABLE_TARGET``, or the manifest's only one.
+        objectives : mapping, optional
+            ``budget_usd`` (US dollars) and ``deadline_hours``; they go before the manifest's.
+        overlay : str, optional
+            Name of an overlay, in place of the one that the target names.
+
+        Raises
+        ------
+        ManifestError
+            If the manifest cannot be used, with all that is wrong with it.
+        """
+        settings = Settings.from_environ()
+        manifest = load(
+            settings.manifest if path is None else path,
+            target=target or settings.target,
+            overlay=overlay,
+            catalogue=registry.catalogue,
+            single_target=True,
+            objectives=objectives,
+        )
+        return cls(resolve(manifest), settings=settings, warnings=ValidationReport(manifest.warnings))
+
+    def validate(self) -> ValidationReport:
+        """Return what the manifest's reader and the provider have to say; nothing is started."""
+        return ValidationReport((*self._warnings.issues, *self._provider.validate(self.spec).issues))
+
+    def plan(self, *, dry_run: bool = False, objective: str | None = None, policy: str | None = None) -> Plan:
+        """Return what would be asked of the provider.
+
+        Parameters
+        ----------
+        dry_run : bool
+            Kept for callers that say so; planning never starts anything.
+        objective : str, optional
+            What to aim at.
+        policy : str, optional
+            How to get there.
+
+        Raises
+        ------
+        PlanError
+            If there is no such plan; :exc:`~scalable.errors.Infeasible` says which limit binds.
+        """
+        del dry_run
+        return make_plan(self.spec, self._provider.limits(self.spec), objective=objective, policy=policy)
+
+    def route(self, tag: str | None = None, task: str | None = None) -> str:
+        """Return the pool to which a task goes.
+
+        Parameters
+        ----------
+        tag : str, optional
+            What the task asks for.
+        task : str, optional
+            Its name, which decides where no tag is given and the manifest has it.
+
+        Raises
+        ------
+        UnknownTag
+            If no pool of the target serves it.
+        """
+        return self.router.route(tag, task).pools[0]
+
+    def threads(self, pool: str) -> int:
+        """Return how many tasks a worker of a pool runs at a time.
+
+        Raises
+        ------
+        KeyError
+            If there is no such pool.
+        """
+        return {shape.name: shape.threads for shape in self._provider.shapes(self.spec)}[pool]
+
+    @property
+    def router(self) -> Router:
+        """Which task goes where."""
+        if self._router is None:
+            from scalable.pools.routing import Router  # noqa: PLC0415  (a plan needs no pools)
+
+            self._router = Router(self._provider.shapes(self.spec), self.spec.tasks)
+        return self._router
+
+    @property
+    def client(self) -> ScalableClient:
+        """The client of the run.
+
+        Raises
+        ------
+        ScalableError
+            If the run is not under way.
+        """
+        if self._run is None:
+            raise ScalableError("the session is not started; call session.start() first")
+        return self._run.client
+
+    def start(self, plan: Plan | None = None) -> ScalableClient:
+        """Start the run: scheduler, pools, telemetry; return when each planned pool has a worker.
+
+        Parameters
+        ----------
+        plan : Plan, optional
+            Default: :meth:`plan`.
+
+        Raises
+        ------
+        ScalableError
+            If it cannot be started; nothing of it is left then.
+        """
+        if self._run is not None:
+            return self._run.client
+        _refuse_import_of_main()
+        report = self.validate()
+        if not report.ok:
+            raise ManifestInvalid(report.errors)
+        for warning in report.warnings:
+            logger.warning("%s", warning)
+        plan = plan or self.plan()
+        if strangers := set(plan.scale_plan) - set(self.spec.components):
+            raise PlanError(f"the plan is for other pools ({', '.join(sorted(strangers))}) than this target has")
+        self.run_id = new_run_id(self.spec.project)
+        self.run_dir = self._settings.runs_dir / self.run_id if self._settings.telemetry else None
+        with contextlib.ExitStack() as undo:
+            recorder = Recorder(self.run_dir)
+            undo.push(lambda _kind, error, _trace: recorder.finish(_status_of(error), {}))
+            self._write_facts(recorder, plan)
+            cluster = self._provider.build_cluster(self.spec)
+            undo.callback(self._provider.close, cluster)
+            cluster.recorder = recorder
+            run = _Run(self._provider, cluster, recorder, router=self.router, spec=self.spec, plan=plan)
+            undo.callback(run.client.close)
+            self._provider.scale(cluster, plan.scale_plan)
+            run.controller.start()
+            undo.pop_all()
+        self._run = run
+        atexit.register(self._close_at_exit)
+        return run.client
+
+    def _write_facts(self, recorder: Recorder, plan: Plan) -> None:
+        from scalable import __version__  # noqa: PLC0415  (the package's face imports this module)
+
+        spec = self.spec
+        recorder.start(
+            {
+                "run_id": self.run_id,
+                "project": spec.project,
+                "target": spec.target,
+                "provider": spec.provider,
+                "overlay": spec.overlay,
+                "scalable_version": __version__,
+                "python": sys.version.split()[0],
+                "manifest_path": None if spec.manifest_path is None else str(spec.manifest_path),
+                "fingerprint": spec.fingerprint,
+                "objectives": {
+                    "budget_usd": spec.objectives.budget_usd,
+                    "deadline_hours": spec.objectives.deadline_hours,
+                },
+            }
+        )
+        recorder.write_json("plan.json", plan.to_json())
+        recorder.write("manifest.yaml", spec.manifest_text)
+
+    def progress(self) -> tuple[TagProgress, ...]:
+        """Return how far the run is, by tag; empty when it is not under way."""
+        return () if self._run is None else self._run.progress()
+
+    def record_artifact(self, name: str, path: str | os.PathLike[str], kind: str = "file", **attributes: Any) -> None:
+        """Note a file that the run made.
+
+        Parameters
+        ----------
+        name : str
+            What it is called in reports.
+        path : path
+            Where it lies.
+        kind : str
+            ``"file"``, ``"dir"``, or what fits.
+        **attributes
+            Further facts, as JSON.
+        """
+        if self._run is None:
+            raise ScalableError("the session is not started; an artifact belongs to a run")
+        self._run.recorder.append(
+            "artifacts", {"at": time.time(), "name": name, "path": str(path), "kind": kind, **attributes}
+        )
+
+    def close(self, status: RunStatus | None = None) -> None:
+        """End the run: workers, scheduler, telemetry; harmless when repeated.
+
+        Parameters
+        ----------
+        status : {"completed", "failed", "cancelled"}, optional
+            How it ended; default is ``"completed"``.
+        """
+        if status is not None and status not in _STATUSES:
+            raise ScalableError(f"a run ends as one of {', '.join(_STATUSES)}, not '{status}'")
+        run, self._run = self._run, None
+        if run is not None:
+            atexit.unregister(self._close_at_exit)
+            run.close(status or "completed")
+
+    def _close_at_exit(self) -> None:
+        # The interpreter leaves the exception that ended the script here.
+        self.close("failed" if getattr(sys, "last_value", None) is not None else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(_status_of(error))
+
+
+@dataclass(frozen=True, slots=True)
+class TagProgress:
+    """How far the tasks with one tag are.
+
+    Attributes
+    ----------
+    blocked, queued, running, done, failed : int
+        Tasks: waiting for others, waiting for a worker, under way, completed, and failed
+        or cancelled.
+    workers : int
+        Workers that are up and serve the tag.
+    """
+
+    tag: str
+    blocked: int
+    queued: int
+    running: int
+    done: int
+    failed: int
+    workers: int
+
+
+class _Run:
+    """What is open while a run is under way."""
+
+    def __init__(
+        self,
+        provider: DeploymentProvider,
+        cluster: PoolCluster,
+        recorder: Recorder,
+        *,
+        router: Router,
+        spec: DeploymentSpec,
+        plan: Plan,
+    ) -> None:
+        from scalable.client import ScalableClient  # noqa: PLC0415  (Dask is not needed to validate or plan)
+        from scalable.scaling.controller import Controller  # noqa: PLC0415
+        from scalable.telemetry.probe import TaskProbe  # noqa: PLC0415
+
+        self.provider = provider
+        self.cluster = cluster
+        self.router = router
+        self.recorder = recorder
+        self.probe: TaskProbe = TaskProbe(recorder)
+        cluster.sync(cluster.add_plugin, self.probe)
+        telemetry = recorder.directory is not None
+        self.client = ScalableClient(cluster, router, spec.tasks, self.probe if telemetry else None)
+        self.controller: Controller = Controller(cluster, plan.limits, router, recorder)
+
+    def close(self, status: RunStatus) -> None:
+        """Close all of it, in order, whatever fails on the way."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: self.recorder.finish(status, self.probe.counts))
+            stack.callback(self.provider.close, self.cluster)
+            stack.callback(self.cluster.sync, self._settle)
+            stack.callback(self.client.close)
+            stack.callback(self.controller.stop)
+
+    def progress(self) -> tuple[TagProgress, ...]:
+        """Return how far the tasks of each tag are."""
+        live: dict[str, list[int]] = {}
+        demands = self.cluster.demand_counter.demand
+        for requirement, demand in list(demands.items()):
+            labels = [label for label, _ in requirement] or [""]
+            tag = next((label for label in labels if label in self.cluster.pools), labels[0])
+            row = live.setdefault(tag, [0, 0])
+            row[0] += demand.blocked
+            row[1] += demand.ready
+        rows = []
+        for tag in dict.fromkeys((*self.cluster.pools, *live, *list(self.probe.counts_by_tag))):
+            blocked, ready = live.get(tag, (0, 0))
+            pools = [self.cluster.pools[name] for name in self.router.pools_for({tag: 1.0} if tag else {})]
+            workers = sum(pool.up for pool in pools)
+            running = min(ready, sum(pool.up * pool.shape.threads for pool in pools))
+            ended: Mapping[str, int] = self.probe.counts_by_tag.get(tag, {})
+            rows.append(
+                TagProgress(
+                    tag,
+                    blocked,
+                    ready - running,
+                    running,
+                    ended.get("completed", 0),
+                    ended.get("failed", 0) + ended.get("cancelled", 0),
+                    workers,
+                )
+            )
+        return tuple(rows)
+
+    async def _settle(self) -> None:
+        self.probe.finish()
+
+
+def _status_of(error: BaseException | None) -> RunStatus:
+    if error is None:
+        return "completed"
+    if isinstance(error, KeyboardInterrupt):
+        return "cancelled"
+    if isinstance(error, SystemExit):
+        return "completed" if error.code in (None, 0) else "failed"
+    return "failed"
+
+
+def _refuse_import_of_main() -> None:
+    """Refuse to start from a worker process that imports the user's script a second time."""
+    if multiprocessing.parent_process() is not None and getattr(
+        multiprocessing.current_process(), "_inheriting", False
+    ):
+        raise ProviderError(
+            "a worker process imports your script and would start the run once more; "
+            "put what starts it under `if __name__ == '__main__':`"
+        )

@@ -1,0 +1,25 @@
+"""What is to run on one target, resolved from a manifest."""
+
+from scalable.spec.model import (
+    ComponentSpec,
+    DeploymentSpec,
+    Limits,
+    Objectives,
+    PoolRequest,
+    ResourceRequest,
+    ScalePlan,
+    TaskSpec,
+)
+from scalable.spec.resolve import resolve
+
+__all__ = [
+    "ComponentSpec",
+    "DeploymentSpec",
+    "Limits",
+    "Objectives",
+    "PoolRequest",
+    "ResourceRequest",
+    "ScalePlan",
+    "TaskSpec",
+    "resolve",
+]

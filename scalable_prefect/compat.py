@@ -1,0 +1,236 @@
+"""Every part of Prefect that is not public, and everything that knows how its engine is driven.
+
+Checked with Prefect 3.8. The rest of this package imports public names only, so a Prefect
+that moved something breaks here, at import, with a sentence that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import copy
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import httpx
+import prefect
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, TagsContext, TaskRunContext
+from prefect.exceptions import PrefectException, PrefectHTTPStatusError
+from prefect.flows import Flow
+from prefect.settings import Profile, Settings
+from prefect.tasks import Task
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import RunInput
+
+try:
+    from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
+    from prefect._internal.states import exception_to_crashed_state_sync
+    from prefect._internal.uuid7 import uuid7
+    from prefect.context import (
+        AssetContext,
+        _deployment_id,
+        _deployment_parameters,
+        hydrated_context,
+        refresh_global_settings_context,
+    )
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+    from prefect.task_engine import run_task_async, run_task_sync
+    from prefect.utilities.engine import collect_task_run_inputs_sync
+except ImportError as error:
+    raise ImportError(
+        f"scalable_prefect was checked with Prefect 3.8; Prefect {prefect.__version__} has moved something: {error}; "
+        "pip install 'scalable-workflows[prefect]' 'prefect>=3.8,<3.9'"
+    ) from error
+
+__all__ = [
+    "adopt_api_url",
+    "collect_inputs",
+    "crashed",
+    "drain_services",
+    "engine_client",
+    "new_task_run_id",
+    "raise_if_flow_run_suspension_requested",
+    "report_state",
+    "run_engine",
+    "static_context",
+    "stored_state",
+    "task_context",
+    "without_body",
+]
+
+_API_URL = "PREFECT_API_URL"
+
+
+def new_task_run_id() -> UUID:
+    """Return an id for a task run, which sorts by time as Prefect's own do."""
+    return UUID(int=uuid7().int)
+
+
+def crashed(error: BaseException) -> State[Any]:
+    """Return the state that Prefect gives to what failed outside the user's code."""
+    return exception_to_crashed_state_sync(error)
+
+
+def collect_inputs(
+    parameters: Mapping[str, Any], more: Mapping[str, set[RunInput]] | None = None
+) -> dict[str, set[RunInput]]:
+    """Return, by parameter, the runs whose results a task uses."""
+    found: dict[str, set[RunInput]] = {
+        name: {*collect_task_run_inputs_sync(value)} for name, value in parameters.items()
+    }
+    for name, inputs in (more or {}).items():
+        if name in found:
+            found[name] |= inputs
+    return found
+
+
+def static_context(settings: SettingsContext, flow: FlowRunContext | None) -> dict[str, Any]:
+    """Return the part of the context that all task runs of a flow run share, as plain data.
+
+    The API's address is written into the settings: where Prefect started a server of its
+    own for this process, workers must use that one and not start others.
+    """
+    shared: dict[str, Any] = {"settings_context": settings.serialize()}
+    api = shared["settings_context"]["settings"].setdefault("api", {})
+    if not api.get("url"):
+        api["url"] = str((flow.client if flow is not None else get_client(sync_client=True)).api_url)
+    if flow is not None:
+        shared["flow_run_context"] = flow.serialize()
+    return shared
+
+
+def without_body(flow: Flow[Any, Any]) -> Flow[Any, Any]:
+    """Return a flow that says all about itself but cannot be run, for where its function cannot be sent."""
+    twin = copy.copy(flow)
+    twin.fn = _elsewhere
+    for hooks in ("on_completion_hooks", "on_failure_hooks", "on_cancellation_hooks", "on_crashed_hooks"):
+        setattr(twin, hooks, [])
+    twin.on_running_hooks = []
+    vars(twin).pop("__wrapped__", None)
+    return twin
+
+
+def _elsewhere(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("this flow refers to what cannot be sent to workers, so it cannot be called inside its tasks")
+
+
+def task_context(task: Task[Any, Any], task_run_id: UUID, dependencies: dict[str, set[RunInput]]) -> dict[str, Any]:
+    """Return the part of the context that belongs to one task run, as plain data."""
+    parent = TaskRunContext.get()
+    deployment = _deployment_id.get()
+    assets = AssetContext.from_task_and_inputs(
+        task=task, task_run_id=task_run_id, task_inputs=dependencies, copy_to_child_ctx=True
+    )
+    return {
+        "task_run_context": parent.serialize() if parent else {},
+        "tags_context": TagsContext.get().serialize(),
+        "asset_context": assets.serialize(),
+        "deployment_id": str(deployment) if deployment else None,
+        "deployment_parameters": _deployment_parameters.get(),
+    }
+
+
+_clients = threading.local()
+
+
+@contextlib.contextmanager
+def engine_client(profile: Profile, settings: Settings) -> Iterator[SyncPrefectClient]:
+    """Give the engine this thread's API client, made at the first use with these settings.
+
+    A client costs 20 ms (it reads the certificates), as much as ten task runs.
+    """
+    known: dict[int, tuple[Settings, SyncClientContext]] = _clients.__dict__.setdefault("known", {})
+    if id(settings) not in known:
+        # In a context of its own, where no client of another thread is found and none is left behind.
+        known[id(settings)] = (settings, contextvars.Context().run(_open_client, profile, settings))
+    context = known[id(settings)][1]
+    token = SyncClientContext.__var__.set(context)
+    try:
+        yield context.client
+    finally:
+        SyncClientContext.__var__.reset(token)
+
+
+def _open_client(profile: Profile, settings: Settings) -> SyncClientContext:
+    with SettingsContext(profile=profile, settings=settings):
+        # Entered for good: it would close the client when it is left.
+        return SyncClientContext().__enter__()
+
+
+def run_engine(
+    task: Task[Any, Any], context: dict[str, Any], client: SyncPrefectClient, **arguments: Any
+) -> State[Any]:
+    """Run a task in Prefect's engine, in this thread, and return its final state."""
+    with hydrated_context(context, client=client):
+        if task.isasync:
+            state = asyncio.run(run_task_async(task, return_type="state", **arguments))
+        else:
+            state = run_task_sync(task, return_type="state", **arguments)
+    return cast("State[Any]", state)
+
+
+def stored_state(client: SyncPrefectClient, task_run_id: UUID) -> State[Any] | None:
+    """Return the state of a task run that has completed, if its result lies in storage."""
+    try:
+        state = client.read_task_run(task_run_id).state
+    except PrefectException:
+        return None
+    return state if state is not None and state.is_completed() and state.data is not None else None
+
+
+def adopt_api_url(url: str | None) -> None:
+    """Make an API's address the default of this process, unless it has one.
+
+    For worker processes: services of Prefect that run outside a task's context would
+    otherwise start a server of their own.
+    """
+    if url and not os.environ.get(_API_URL):
+        os.environ[_API_URL] = url
+        refresh_global_settings_context()
+
+
+def drain_services(timeout_s: float) -> None:
+    """Send what Prefect holds back of events and logs, in a process that is about to end."""
+    # It warns that it is still sending whenever something is left to send.
+    logging.getLogger(EventsWorker.__name__).setLevel(logging.ERROR)
+    EventsWorker.drain_all(timeout=timeout_s, at_exit=False)
+    APILogWorker.drain_all(timeout=timeout_s, at_exit=False)
+
+
+def report_state(settings: SettingsContext, task_run_id: UUID, state: State[Any], patience_s: float = 5.0) -> bool:
+    """Tell the API what became of a task run whose own process cannot.
+
+    Parameters
+    ----------
+    patience_s : float
+        Seconds to wait for a task run that the API does not know yet.
+
+    Returns
+    -------
+    bool
+        Whether the API knows the task run: one that never began is not known.
+    """
+    give_up = time.monotonic() + patience_s
+    with SettingsContext(profile=settings.profile, settings=settings.settings), get_client(sync_client=True) as client:
+        while True:
+            try:
+                client.set_task_run_state(task_run_id, state, force=True)
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+                # Its own events may still be on their way: the server records them in batches.
+                if time.monotonic() > give_up:
+                    return False
+                time.sleep(0.25)
+            else:
+                return True

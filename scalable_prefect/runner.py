@@ -1,0 +1,264 @@
+"""The task runner: tags in, futures out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from dask.base import get_annotations
+from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
+from prefect.futures import PrefectFuture
+from prefect.logging.loggers import flow_run_logger
+from prefect.task_runners import TaskRunner
+from prefect.tasks import Task
+
+from scalable import ScalableSession
+from scalable_prefect import compat, worker
+from scalable_prefect.backends import Backend, RunStatus, SessionBackend, WorkerBackend
+from scalable_prefect.dispatch import Dispatcher, Submission
+from scalable_prefect.futures import ScalableFuture
+from scalable_prefect.payload import Call, pack
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, RunInput
+
+__all__ = ["ScalableTaskRunner"]
+
+
+_waiting: ContextVar[tuple[_Family, Dispatcher] | None] = ContextVar("scalable_prefect_waiting", default=None)
+"""What an attempt of a flow run leaves for the next, which Prefect makes in the same context."""
+
+
+_MANIFEST = "scalable.yaml"
+
+
+class _Family:
+    """A runner's template and its duplicates, of which Prefect starts one for each attempt of a flow run."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.live: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+    def __reduce__(self) -> tuple[type[_Family], tuple[()]]:
+        return _Family, ()
+
+
+class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
+    """Run the tasks of a flow on the pools of a manifest.
+
+    A task runs on the pool that one of its tags names: a component, one of a component's
+    ``tags``, or one of the manifest's ``tasks``. Without such a tag, the task's own name
+    decides if the manifest's ``tasks`` have it; all others go to the default pool. Tags
+    that name no pool are Prefect's alone.
+
+    Nothing is started before the first ``.submit`` or ``.map``; when the flow run ends,
+    however it ends, every worker ends with it.
+
+    Parameters
+    ----------
+    manifest : path
+        The manifest; default is ``SCALABLE_MANIFEST``, or ``scalable.yaml`` where the flow runs.
+    target : str, optional
+        Name of the target; default is ``SCALABLE_TARGET``, or the manifest's only one.
+    overlay : str, optional
+        Name of an overlay, in place of the one that the target names.
+    objectives : mapping, optional
+        ``budget_usd`` (US dollars) and ``deadline_hours``.
+    session : ScalableSession, optional
+        Use this one, in place of all the above, and leave it open.
+    drain_seconds : float
+        How long to wait, when a flow ends, for task runs that it did not wait for; those
+        that have not ended by then are cancelled. Default 60.
+
+    Examples
+    --------
+    >>> @task(tags=["simulate"])  # doctest: +SKIP
+    ... def energy(tilt): ...
+    >>> @flow(task_runner=ScalableTaskRunner("scalable.yaml", target="local"))  # doctest: +SKIP
+    ... def study():
+    ...     return energy.map(range(0, 60, 5)).result()
+    """
+
+    def __init__(
+        self,
+        manifest: str | os.PathLike[str] = _MANIFEST,
+        target: str | None = None,
+        overlay: str | None = None,
+        objectives: Mapping[str, float] | None = None,
+        session: ScalableSession | None = None,
+        *,
+        drain_seconds: float = 60.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.manifest = os.fspath(manifest)
+        self.target = target
+        self.overlay = overlay
+        self.objectives = dict(objectives) if objectives is not None else None
+        self.session = session
+        self.drain_seconds = drain_seconds
+        self._family = _Family()
+        self._dispatcher: Dispatcher | None = None
+        self._flow_run: FlowRun | None = None
+        self._is_flows_own = False
+
+    def duplicate(self) -> Self:
+        """Return a runner with the same settings, not started."""
+        twin = type(self)(
+            self.manifest, self.target, self.overlay, self.objectives, self.session, drain_seconds=self.drain_seconds
+        )
+        twin._family = self._family  # noqa: SLF001  (its own class)
+        return twin
+
+    def submit(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+        dependencies: dict[str, set[RunInput]] | None = None,
+    ) -> ScalableFuture[Any]:
+        """Send a task to its pool; returns at once.
+
+        Parameters
+        ----------
+        task : Task
+            The task.
+        parameters : dict
+            Its arguments, with futures anywhere in them.
+        wait_for : iterable of PrefectFuture, optional
+            What must have completed before it starts.
+        dependencies : dict, optional
+            Further inputs that Prefect is to know of.
+
+        Raises
+        ------
+        RuntimeError
+            If the runner is not started.
+        ManifestError
+            At the first task, if the manifest cannot be used.
+        AmbiguousTags
+            If the task's tags name pools that are not the same.
+        TaskError
+            If an argument cannot be sent to a worker.
+        """
+        if not self._started:
+            raise RuntimeError("The task runner must be started before submitting work.")
+        flow = FlowRunContext.get()
+        self._note(flow)
+        dispatcher = self._open()
+        tag = dispatcher.backend.signposts.choose({*task.tags, *TagsContext.get().current_tags}, task.name)
+        task_run_id = compat.new_task_run_id()
+        inputs = compat.collect_inputs(parameters, dependencies)
+        call = Call(
+            task,
+            {"parameters": parameters, "wait_for": wait_for, "task_run_id": task_run_id, "dependencies": inputs},
+            compat.task_context(task, task_run_id, inputs),
+        )
+        payload, upstreams = pack(call, dispatcher)
+        future: ScalableFuture[Any] = ScalableFuture(
+            task_run_id, f"{task.name}-{task_run_id}", task.name, task.retries, dispatcher
+        )
+        annotations = get_annotations()
+        dispatcher.submit(
+            Submission(
+                future,
+                payload,
+                upstreams,
+                dispatcher.digest(get_settings_context(), flow),
+                tag,
+                priority=annotations.get("priority", 0),
+                capabilities=annotations.get("resources"),
+            )
+        )
+        return future
+
+    def cancel_all(self) -> None:
+        """Cancel every task run of this runner and of its duplicates, and end their workers."""
+        with self._family.lock:
+            live = list(self._family.live)
+        for dispatcher in live:
+            dispatcher.stop("cancelled")
+
+    def __enter__(self) -> Self:
+        """Get ready; nothing starts yet: Prefect enters a duplicate around each task on the workers, too."""
+        super().__enter__()
+        left = _waiting.get()
+        if left is not None and left[0] is self._family:
+            self._dispatcher = left[1]
+            _waiting.set(None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every worker, unless Prefect is about to try the flow again."""
+        dispatcher, self._dispatcher = self._dispatcher, None
+        try:
+            if dispatcher is None:
+                return
+            if error is None and self._comes_back():
+                _waiting.set((self._family, dispatcher))
+            else:
+                dispatcher.stop(self._status(error), drain_s=0.0 if error is not None else self.drain_seconds)
+        finally:
+            super().__exit__(kind, error, trace)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScalableTaskRunner):
+            return NotImplemented
+        return self._settings == other._settings
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.manifest, self.target, self.overlay))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What runs belongs to this process; a runner that arrives elsewhere starts afresh.
+        return {**self.__dict__, "session": None, "_dispatcher": None, "_flow_run": None, "_started": False}
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
+        return (self.manifest, self.target, self.overlay, self.objectives, self.session, self.drain_seconds)
+
+    def _open(self) -> Dispatcher:
+        if self._dispatcher is None:
+            logger = flow_run_logger(self._flow_run) if self._flow_run is not None else self.logger
+            settings = get_settings_context()
+            copied = SettingsContext(profile=settings.profile, settings=settings.settings)
+            self._dispatcher = Dispatcher(self._backend(), copied, logger)
+            with self._family.lock:
+                self._family.live.add(self._dispatcher)
+        return self._dispatcher
+
+    def _backend(self) -> Backend:
+        place = worker.current()
+        if place is not None:
+            return WorkerBackend(place)
+        if self.session is not None:
+            return SessionBackend(self.session, owned=False)
+        # The default leaves it to SCALABLE_MANIFEST, whose own default is the same.
+        path = None if self.manifest == _MANIFEST else self.manifest
+        session = ScalableSession.from_yaml(path, target=self.target, overlay=self.overlay, objectives=self.objectives)
+        return SessionBackend(session, owned=True)
+
+    def _note(self, flow: FlowRunContext | None) -> None:
+        self._flow_run = flow.flow_run if flow is not None else None
+        self._is_flows_own = flow is not None and flow.task_runner is self
+
+    def _comes_back(self) -> bool:
+        """Whether Prefect will start another runner for the same flow run: it is running again by now."""
+        state = self._flow_run.state if self._flow_run is not None else None
+        return self._is_flows_own and state is not None and state.is_running()
+
+    def _status(self, error: BaseException | None) -> RunStatus | None:
+        if error is not None:
+            return "failed" if isinstance(error, Exception) else "cancelled"
+        state = self._flow_run.state if self._flow_run is not None else None
+        if state is None or not state.is_final():
+            return None
+        if state.is_completed():
+            return "completed"
+        return "cancelled" if state.is_cancelled() else "failed"

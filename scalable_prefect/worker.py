@@ -1,0 +1,229 @@
+"""What runs on workers: the plugin that brings what all task runs share, and the task itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import pickle
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import distributed
+from distributed.diagnostics.plugin import WorkerPlugin
+from prefect.client.schemas.objects import State
+from prefect.context import SettingsContext
+
+from scalable import mark_failed
+from scalable_prefect import compat, slots
+from scalable_prefect.ledger import STARTED, Verdict, verdict_on
+from scalable_prefect.parcel import Parcel, unsendable
+from scalable_prefect.payload import Call, unpack
+from scalable_prefect.routing import Guide
+
+__all__ = ["Place", "Shared", "SharedPlugin", "current", "drain", "process_id", "run"]
+
+_DRAIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the task runs of a flow run have in common, shipped once to each worker.
+
+    Attributes
+    ----------
+    digest : str
+        Of the context; task runs refer to it.
+    context : bytes
+        Pickled: Prefect's settings and the flow run.
+    api_url : str
+        Prefect's API.
+    process : str
+        The flow's own process, as :func:`process_id` tells it.
+    guide : Guide
+        Where tasks go that are submitted from inside tasks.
+    """
+
+    digest: str
+    context: bytes
+    api_url: str
+    process: str
+    guide: Guide
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the code that asks for it runs: inside a task run, on a worker of ours."""
+
+    shared: Shared
+    settings: SettingsContext
+    worker: Any
+
+
+_place: contextvars.ContextVar[Place | None] = contextvars.ContextVar("scalable_prefect_place", default=None)
+
+
+def current() -> Place | None:
+    """Return where we are, or ``None`` outside our workers."""
+    return _place.get()
+
+
+def process_id() -> str:
+    """Return what tells this process from any other on any machine."""
+    return f"{os.uname().nodename}:{os.getpid()}"
+
+
+class _Shelf:
+    """What plugins brought to this process; workers that are threads of one process share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shared: dict[str, Shared] = {}
+        self._settings: dict[str, SettingsContext] = {}
+        self._uses: Counter[str] = Counter()
+
+    def put(self, shared: Shared) -> None:
+        with self._lock:
+            self._uses[shared.digest] += 1
+            self._shared[shared.digest] = shared
+
+    def drop(self, digest: str) -> None:
+        with self._lock:
+            self._uses[digest] -= 1
+            if self._uses[digest] <= 0:
+                for shelf in (self._shared, self._settings, self._uses):
+                    shelf.pop(digest, None)
+
+    def at_home(self, digest: str) -> bool:
+        """Return whether this is the flow's own process, where nothing needs to be pickled."""
+        shared = self._shared.get(digest)
+        return shared is not None and shared.process == process_id()
+
+    def get(self, digest: str) -> tuple[Shared, dict[str, Any]]:
+        """Return what is shared, and the context with settings that are built but once."""
+        shared = self._shared[digest]
+        # Loaded anew each time: the engine writes into the flow run's part.
+        context: dict[str, Any] = pickle.loads(shared.context)  # noqa: S301  (from our own runner)
+        with self._lock:
+            if digest not in self._settings:
+                # 25 ms: Prefect reads the environment and its files for each of its many models.
+                self._settings[digest] = SettingsContext(**context["settings_context"])
+        built = self._settings[digest]
+        context["settings_context"] = {"profile": built.profile, "settings": built.settings}
+        return shared, context
+
+
+_shelf = _Shelf()
+
+
+class SharedPlugin(WorkerPlugin):
+    """Bring a flow run's shared part to a worker, also to those that come later."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.name = f"scalable-prefect-{shared.digest}"
+
+    def setup(self, worker: Any) -> None:
+        """Keep it; called when the plugin comes to the worker."""
+        if process_id() != self.shared.process:
+            compat.adopt_api_url(self.shared.api_url)
+        _shelf.put(self.shared)
+
+    async def teardown(self, worker: Any) -> None:
+        """Let go of it, and send what Prefect holds back; called when the worker leaves."""
+        _shelf.drop(self.shared.digest)
+        if process_id() != self.shared.process:
+            await drain()
+
+
+def _hush() -> None:
+    """Quieten Dask: it tells of each connection, and Prefect's console prints what any logger says.
+
+    Levels other than Dask's own default are the user's and stay.
+    """
+    logger = logging.getLogger("distributed")
+    if logger.level == logging.INFO:
+        logger.setLevel(logging.WARNING)
+
+
+# At import: a worker process imports the flow's script, and so this, before it says its first word.
+_hush()
+
+
+async def drain() -> None:
+    """Send Prefect's events and logs of this process, which is about to end."""
+    await asyncio.to_thread(compat.drain_services, _DRAIN_S)
+
+
+def run(payload: bytes, upstreams: Sequence[Parcel], digest: str) -> Parcel:
+    """Run a task in Prefect's engine; never raises.
+
+    Parameters
+    ----------
+    payload : bytes
+        From :func:`scalable_prefect.payload.pack`.
+    upstreams : sequence of Parcel
+        Final states of the task runs whose results it takes.
+    digest : str
+        Which shared part it belongs to.
+    """
+    worker = distributed.get_worker()
+    key = str(worker.get_current_task())
+    verdict = verdict_on(worker, key)
+    worker.log_event(STARTED, {"key": key})
+    reported = True
+    try:
+        shared, context = _shelf.get(digest)
+        call = unpack(payload, upstreams)
+        if verdict.may_run(call.task.retries):
+            state = _run_call(call, shared, context, worker, key)
+        else:
+            state = _answer_for(verdict, call, context)
+    except BaseException as error:  # noqa: BLE001  (whatever it is, the flow must hear of it)
+        state, reported = compat.crashed(error), False
+    _tell_telemetry(state)
+    return _wrap(state, digest, reported=reported)
+
+
+def _tell_telemetry(state: State[Any]) -> None:
+    """Let telemetry know of a failure, which Prefect hands over as a value."""
+    if state.is_failed() or state.is_crashed():
+        kept = getattr(state.data, "result", state.data)
+        mark_failed(kept if isinstance(kept, BaseException) else RuntimeError(state.message or state.name))
+
+
+def _run_call(call: Call, shared: Shared, context: Mapping[str, Any], worker: Any, key: str) -> State[Any]:
+    settings = SettingsContext(**context["settings_context"])
+    token = _place.set(Place(shared, settings, worker))
+    try:
+        with compat.engine_client(settings.profile, settings.settings) as client, slots.held(worker, key):
+            return compat.run_engine(call.task, {**context, **call.context}, client, **call.arguments)
+    finally:
+        _place.reset(token)
+
+
+def _answer_for(verdict: Verdict, call: Call, context: Mapping[str, Any]) -> State[Any]:
+    """Return the state of a task run that may not run again: the one it had, if its result lies in storage."""
+    settings = SettingsContext(**context["settings_context"])
+    task_run_id = call.arguments["task_run_id"]
+    if verdict.completed:
+        with settings, compat.engine_client(settings.profile, settings.settings) as client:
+            stored = compat.stored_state(client, task_run_id)
+        if stored is not None:
+            return stored
+    state = verdict.state()
+    state.state_details.task_run_id = task_run_id
+    return state
+
+
+def _wrap(state: State[Any], digest: str, *, reported: bool) -> Parcel:
+    if _shelf.at_home(digest):
+        return Parcel(state, reported=reported)
+    try:
+        return Parcel.pack(state, reported=reported)
+    except Exception as problem:  # noqa: BLE001  (pickling runs the user's code)
+        return Parcel.pack(unsendable(state, problem), reported=False)

@@ -1,0 +1,67 @@
+"""What Snakemake asks of the plugin before a run: its command line flags and its nature.
+
+Snakemake evaluates the annotations of the settings while it builds its command line, and
+knows `typing.Optional` only: neither `X | None` nor postponed annotations may be used here.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+
+__all__ = ["ExecutorSettings", "common_settings"]
+
+
+def _absolute(path: str) -> str:
+    # Snakemake changes to --directory later, and a path is meant from where the user stands.
+    return str(Path(path).expanduser().absolute())
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):
+    """The flags ``--scalable-...``.
+
+    Attributes
+    ----------
+    manifest : str or None
+        Path of the manifest; default is ``SCALABLE_MANIFEST``, or ``scalable.yaml``.
+    target : str or None
+        Which of its targets; default is ``SCALABLE_TARGET``, or the only one.
+    overlay : str or None
+        An overlay in place of the one that the target names.
+    """
+
+    manifest: Optional[str] = field(  # noqa: UP045  (see the module's text)
+        default=None,
+        metadata={
+            "help": "Manifest that describes targets and components (default: $SCALABLE_MANIFEST, or scalable.yaml).",
+            "metavar": "FILE",
+            "parse_func": _absolute,
+            "unparse_func": str,
+        },
+    )
+    target: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Target of the manifest to run on (default: $SCALABLE_TARGET, or the only target).",
+            "metavar": "NAME",
+        },
+    )
+    overlay: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Overlay of the manifest to apply, in place of the one that the target names.",
+            "metavar": "NAME",
+        },
+    )
+
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=True,
+    # Values of environment variables travel in the request: on a command line everyone could read them.
+    pass_envvar_declarations_to_cmd=False,
+    auto_deploy_default_storage_provider=False,
+)
