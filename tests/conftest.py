@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.slurm.fixtures"]
+
 MANIFEST = """\
 version: 1
 project: {name: tests}

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from scalable.errors import ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
 from scalable.manifest import load
 from scalable.planning import Plan, make_plan
+from scalable.pools.shape import base_of
 from scalable.providers import registry
 from scalable.settings import Settings
 from scalable.spec import DeploymentSpec, resolve
@@ -221,7 +222,7 @@ class ScalableSession:
             recorder = Recorder(self.run_dir)
             undo.push(lambda _kind, error, _trace: recorder.finish(_status_of(error), {}))
             self._write_facts(recorder, plan)
-            cluster = self._provider.build_cluster(self.spec)
+            cluster = self._provider.build_cluster(replace(self.spec, run_id=self.run_id, run_dir=self.run_dir))
             undo.callback(self._provider.close, cluster)
             cluster.recorder = recorder
             run = _Run(self._provider, cluster, recorder, router=self.router, spec=self.spec, plan=plan)
@@ -357,6 +358,20 @@ class _Run:
         telemetry = recorder.directory is not None
         self.client = ScalableClient(cluster, router, spec.tasks, self.probe if telemetry else None)
         self.controller: Controller = Controller(cluster, plan.limits, router, recorder)
+        self._tasks = spec.tasks
+        cluster.on_new_pool = router.add
+        cluster.memory_step = self._memory_step
+        cluster.longest_task_s = self._longest_task_s
+
+    def _memory_step(self, key: Any) -> int | None:
+        task = self._tasks.get(self.probe.name_of(key) or "")
+        return None if task is None else task.memory_step_bytes
+
+    def _longest_task_s(self, pool: str) -> float:
+        """Return how long a task of a pool may take: as the manifest says, or as one of this run took."""
+        component = base_of(pool)
+        said = (task.duration_s or 0.0 for task in self._tasks.values() if task.component == component)
+        return max(self.probe.longest_s(pool), *said, 0.0)
 
     def close(self, status: RunStatus) -> None:
         """Close all of it, in order, whatever fails on the way."""

@@ -112,6 +112,11 @@ def _checked(component: str) -> tuple[Issue, ...]:
     return registry.check(resolve(made)).issues
 
 
+def _queued(component: str, task: str = "component: a", target: str = "provider: slurm") -> tuple[Issue, ...]:
+    text = HEAD + f"targets: {{t: {{{target}}}}}\ncomponents: {{a: {{{component}}}}}\ntasks: {{b: {{{task}}}}}\n"
+    return registry.check(resolve(read(text, target="t"))).issues
+
+
 OTHERS: dict[str, Callable[[], tuple[Issue, ...]]] = {
     "E_UNREADABLE": _unreadable,
     "E_PROVIDER_UNAVAILABLE": _provider_unavailable,
@@ -121,6 +126,15 @@ OTHERS: dict[str, Callable[[], tuple[Issue, ...]]] = {
     "E_TOO_FEW_WORKERS": lambda: _checked("cpus: 1}, b: {cpus: 1"),
     "W_ENV_NEEDS_PROCESSES": lambda: _checked("env: {A: b}"),
     "W_PRELOAD_NEEDS_PROCESSES": lambda: _checked("preload_script: modules.sh"),
+    "E_NEEDS_MEMORY": lambda: _queued("cpus: 1"),
+    "E_WALLTIME_TOO_SHORT": lambda: _queued(
+        "memory: 1G", "component: a, duration: 2h", "provider: slurm, walltime: 1h"
+    ),
+    "W_IMAGE_NOT_USED": lambda: _queued("memory: 1G, image: a.sif, runtime: none"),
+    "W_MOUNTS_NEED_CONTAINER": lambda: _queued("memory: 1G, mounts: {/a: /b}"),
+    "W_MEMORY_STEP": lambda: _queued("memory: 1G", "component: a, memory_step: 1G"),
+    "W_NOT_BOOKED": lambda: _queued("memory: 1G", target="provider: sge"),
+    "W_INSECURE": lambda: _queued("memory: 1G", target="provider: slurm, insecure: true"),
 }
 
 # Whole manifests, and fragments completed to such.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scalable import ScalableSession
-from scalable.errors import MissingExtra, ProviderError
+from scalable.errors import MissingExtra, ProviderError, TaskOutOfMemory
 from scalable.providers.local import _sourced
 from tests.conftest import MANIFEST
 
@@ -100,8 +100,10 @@ def test_a_task_that_needs_more_memory_than_its_worker_has_fails_and_others_go_o
         client = session.start()
         greedy = client.submit(_hold, 600 * 2**20, tag="simulate")
         assert client.submit(_hold, 1000, tag="postprocess").result() == 1000
-        with pytest.raises(Exception, match="workers died while running it"):
+        with pytest.raises(TaskOutOfMemory, match="ran out of memory") as caught:
             greedy.result(timeout=120)
+        assert caught.value.asked == 300 * 2**20
+        assert caught.value.peak > 0.8 * caught.value.asked
         assert client.submit(_hold, 1000, tag="simulate").result(timeout=60) == 1000
 
 

@@ -8,11 +8,30 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from scalable.providers.options.aws import AwsOptions
+from scalable.providers.options.batch import HtcondorOptions, SlurmOptions
 from scalable.providers.options.gcp import GcpOptions
 from scalable.providers.options.kubernetes import KubernetesOptions
 from scalable.providers.options.local import LocalOptions
-from scalable.providers.options.slurm import SlurmOptions
 from scalable.providers.registry import BUILT_IN, options_model
+
+BATCH: dict[str, Any] = {
+    "queue": "short",
+    "account": "GCIMS",
+    "walltime": "02:00:00",
+    "interface": "ib0",
+    "container_runtime": "apptainer",
+    "job_extra_directives": ["--exclusive"],
+    "job_script_prologue": ["module load python"],
+    "log_directory": "/logs",
+    "python": "/usr/bin/python3",
+    "shared_temp_directory": "/scratch",
+    "scheduler_port": 8786,
+    "max_workers": 8,
+    "n_workers": 2,
+    "adaptive": {"minimum": 1, "maximum": 8},
+    "workers_per_job": 2,
+    "insecure": True,
+}
 
 FULL: dict[str, dict[str, Any]] = {
     "local": {
@@ -23,25 +42,7 @@ FULL: dict[str, dict[str, Any]] = {
         "adaptive": {"min": 1, "max": 4},
         "dashboard": True,
     },
-    "slurm": {
-        "queue": "short",
-        "account": "GCIMS",
-        "walltime": "02:00:00",
-        "interface": "ib0",
-        "container_runtime": "apptainer",
-        "job_extra_directives": ["--exclusive"],
-        "job_script_prologue": ["module load python"],
-        "log_directory": "/logs",
-        "python": "/usr/bin/python3",
-        "shared_temp_directory": "/scratch",
-        "scheduler_port": 8786,
-        "max_workers": 8,
-        "n_workers": 2,
-        "adaptive": {"minimum": 1, "maximum": 8},
-        "workers_per_job": 2,
-        "qos": "high",
-        "reservation": "r1",
-    },
+    "slurm": {**BATCH, "qos": "high", "reservation": "r1"},
     "kubernetes": {
         "namespace": "scalable",
         "image": "ghcr.io/jgcri/scalable-worker:latest",
@@ -82,7 +83,19 @@ FULL: dict[str, dict[str, Any]] = {
         "max_workers": 4,
         "adaptive": {"min": 1, "max": 4},
     },
+    "pbs": {**BATCH, "resource_spec": "select=1:ncpus={cpus}:mem={memory_mb}mb:mpiprocs=1"},
+    "lsf": BATCH,
+    "sge": {**BATCH, "resource_spec": "h_vmem={memory_mb}M"},
+    "oar": {**BATCH, "resource_spec": "{memnode>=24000}/nodes=1/core={cpus}"},
+    "htcondor": {
+        **{key: value for key, value in BATCH.items() if key != "queue"},
+        "job_extra_directives": ['Requirements = (Machine == "a")'],
+        "disk": "4G",
+    },
 }
+
+# What a provider refuses, or refuses beside what is tried.
+NOT_TAKEN = {"aws": {"instance_type"}, "htcondor": {"queue"}}
 
 
 def words(model: type[BaseModel], **options: Any) -> list[str]:
@@ -95,8 +108,8 @@ def words(model: type[BaseModel], **options: Any) -> list[str]:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_provider_takes_all_its_options(name: str) -> None:
     model = options_model(name)
-    # Of the two cluster types of AWS one is tried; the other one's option is refused beside it.
-    assert model.model_validate(FULL[name]).model_fields_set == set(model.model_fields) - {"instance_type"}
+    taken = set(model.model_fields) - NOT_TAKEN.get(name, set())
+    assert model.model_validate(FULL[name]).model_fields_set == taken
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -172,6 +185,27 @@ def test_a_walltime_that_is_none_or_shorter_than_a_minute_is_refused(walltime: o
 def test_no_control_character_reaches_a_job_script(option: str, sign: str) -> None:
     assert words(SlurmOptions, **{option: f"a{sign}b"})[0].startswith("E_CONTROL_CHARACTER holds ")
     assert words(SlurmOptions, job_script_prologue=["ok", f"a{sign}b"])[0].startswith("E_CONTROL_CHARACTER")
+
+
+@pytest.mark.parametrize("runtime", ["docker", "Apptainer", "", True])
+def test_a_container_runtime_is_one_that_batch_jobs_can_have(runtime: object) -> None:
+    assert words(SlurmOptions, container_runtime=runtime)[0].endswith("Input should be 'none', 'apptainer' or 'podman'")
+
+
+def test_a_connection_is_secure_unless_the_manifest_says_otherwise_in_so_many_words() -> None:
+    assert SlurmOptions().insecure is False
+    assert words(SlurmOptions, insecure="yes") == ["E_BAD_TYPE must be true or false"]
+
+
+def test_a_submit_file_of_htcondor_takes_what_fits_into_one() -> None:
+    assert words(HtcondorOptions, queue="long") == ["E_OPTION_CONFLICT HTCondor has no queues"]
+    assert words(HtcondorOptions, job_extra_directives=["--exclusive"]) == [
+        "E_BAD_VALUE '--exclusive' is no line of a submit file"
+    ]
+    assert words(HtcondorOptions, job_script_prologue=["module load python  # 3.11"]) == [
+        "E_BAD_VALUE 'module load python  # 3.11' holds a comment, which a job of HTCondor cannot have"
+    ]
+    assert HtcondorOptions(job_script_prologue=("echo a#b",)).disk_bytes == 2**30
 
 
 def test_an_empty_text_is_refused() -> None:

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from scalable.errors import ProviderError, ProviderUnavailable
 from scalable.providers import registry
 from scalable.providers.base import DeploymentProvider
-from scalable.providers.options.slurm import SlurmOptions
+from scalable.providers.options.batch import SlurmOptions
 from scalable.providers.registry import get_provider, options_model, provider_names, register_provider
-from scalable.providers.unbuilt import SlurmProvider
+from scalable.providers.unbuilt import KubernetesProvider
 from scalable.spec import ComponentSpec, DeploymentSpec, Limits, ResourceRequest, ScalePlan
 
 
@@ -25,7 +25,7 @@ class CustomOptions(BaseModel):
     speed: int = 1
 
 
-class Custom(SlurmProvider):
+class Custom(KubernetesProvider):
     """A provider of somebody else."""
 
     name: ClassVar[str] = "custom"
@@ -47,6 +47,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
 
 def test_the_built_in_providers_are_always_listed() -> None:
     assert provider_names()[:5] == ("local", "slurm", "kubernetes", "aws", "gcp")
+    assert set(provider_names()[5:]) == {"pbs", "lsf", "sge", "htcondor", "oar"}
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
@@ -109,7 +110,7 @@ def test_a_provider_of_another_distribution_is_found_by_its_entry_point(installe
 def test_a_distribution_cannot_take_the_place_of_a_built_in_provider(installed: list[EntryPoint]) -> None:
     installed.append(EntryPoint("slurm", "nowhere:Nothing", registry.ENTRY_POINTS))
     assert options_model("slurm") is SlurmOptions
-    assert isinstance(get_provider("slurm"), SlurmProvider)
+    assert get_provider("slurm").name == "slurm"
 
 
 @pytest.mark.parametrize("value", ["nowhere:Nothing", "math:Nothing"])
@@ -127,15 +128,15 @@ def _spec(provider: str, **options: object) -> DeploymentSpec:
     return DeploymentSpec("p", "there", provider, options_model(provider).model_validate(options), components, {})
 
 
-@pytest.mark.parametrize("name", ["slurm", "kubernetes", "aws", "gcp"])
+@pytest.mark.parametrize("name", ["kubernetes", "aws", "gcp"])
 def test_a_target_that_this_release_cannot_start_says_so_when_it_is_to_be_built(name: str) -> None:
     provider = get_provider(name)
     assert provider.validate(_spec(name)).ok
     with pytest.raises(ProviderUnavailable) as caught:
         provider.build_cluster(_spec(name))
     assert str(caught.value) == (
-        f"target 'there' has provider '{name}', but this release builds clusters for `local` only; "
-        "choose a target with `provider: local`"
+        f"target 'there' has provider '{name}', for which this release builds no clusters; "
+        "choose a target with `provider: local` or `provider: slurm`"
     )
 
 
@@ -154,9 +155,11 @@ def test_such_a_target_can_be_planned() -> None:
 def test_options_are_known_without_importing_dask_or_a_provider() -> None:
     code = (
         "import sys\n"
-        "from scalable.providers import registry\n"
+        "from scalable.providers import checks, registry\n"
+        "from scalable.providers.batch.checks import check_batch\n"
         "for name in registry.BUILT_IN: registry.catalogue.options_model(name)\n"
-        "heavy = {'distributed', 'dask', 'duckdb', 'rich', 'requests', 'scalable.providers.local'} & set(sys.modules)\n"
+        "heavy = {'distributed', 'dask', 'dask_jobqueue', 'cryptography', 'duckdb', 'rich', 'requests'}\n"
+        "heavy = (heavy | {'scalable.providers.local', 'scalable.providers.batch.script'}) & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

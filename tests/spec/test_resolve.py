@@ -42,6 +42,7 @@ tasks:
     duration: 1h30m
     memory: 16G
     retries: 2
+    memory_step: 2G
     timeout: 02:00:00
     inputs: [a.csv]
   analyze: {component: demeter, after: simulate}
@@ -84,6 +85,7 @@ def test_everything_that_the_manifest_says_arrives(made: Manifest) -> None:
             memory_bytes=16 * 2**30,
             retries=2,
             timeout_s=7200.0,
+            memory_step_bytes=2 * 2**30,
             inputs=("a.csv",),
         ),
         "analyze": TaskSpec(name="analyze", component="demeter", after=("simulate",)),

@@ -46,7 +46,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "E_BAD_CAPABILITY": "A capability is no name, its amount is not positive, or it is given twice.",
         "E_BAD_ENV_NAME": "A key of `env` cannot name an environment variable.",
         "E_RELATIVE_MOUNT": "A path of `mounts` is not absolute.",
-        "E_BAD_MOUNT": "A path of `mounts` holds a colon or a line break.",
+        "E_BAD_MOUNT": "A path of `mounts` holds a colon, a line break, or, for Apptainer, a comma.",
         "E_BAD_COUNT": "`count` is not a positive integer.",
         "E_BAD_DURATION": "`duration` or `timeout` is not a duration.",
         "E_BAD_WALLTIME": "`walltime` is not a duration, or shorter than a minute.",
@@ -72,7 +72,14 @@ CODES: Mapping[str, str] = MappingProxyType(
         # what a provider finds
         "E_TOO_FEW_WORKERS": "More pools have work at once than there may be workers.",
         "E_MISSING_FILE": "A file that a component names is not there.",
+        "E_NEEDS_MEMORY": "A component has no `memory`, which the batch system wants to know.",
+        "E_WALLTIME_TOO_SHORT": "A task takes longer than the target's jobs may run.",
         "W_ENV_NEEDS_PROCESSES": "`env` cannot be applied where workers are threads of one process.",
         "W_PRELOAD_NEEDS_PROCESSES": "A shell script cannot be preloaded where workers are threads of one process.",
+        "W_IMAGE_NOT_USED": "A component has an image, but its workers are to run without a container.",
+        "W_MOUNTS_NEED_CONTAINER": "A component has mounts, but its workers run without a container.",
+        "W_MEMORY_STEP": "A task has a `memory_step`, but no `retries` in which it would be used.",
+        "W_NOT_BOOKED": "The batch system is not told what the jobs need, because every cluster has its own words.",
+        "W_INSECURE": "A target does without encryption and certificates.",
     }
 )

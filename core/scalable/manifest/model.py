@@ -126,6 +126,9 @@ class Task(Section):
         How often a failed one is tried again.
     inputs : tuple of str
         What it reads.
+    memory_step_bytes : int or None
+        ``memory_step`` in bytes: how much larger a worker is in which it is tried again after
+        it ran out of memory.
     """
 
     component: Text
@@ -138,6 +141,7 @@ class Task(Section):
     retries: NonNegative = 0
     timeout_s: Seconds | None = Field(default=None, alias="timeout")
     inputs: NameOrList = ()
+    memory_step_bytes: Memory | None = Field(default=None, alias="memory_step")
 
 
 class TargetHead(Section):

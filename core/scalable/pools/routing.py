@@ -51,6 +51,14 @@ class Router:
         self._tasks = tasks
         self._known: dict[tuple[str | None, str | None], Route] = {}
 
+    def add(self, shape: PoolShape) -> None:
+        """Let tasks be routed to one more pool, or to one that is no longer what it was."""
+        # New mappings, because other threads read the old ones.
+        self._shapes = self._shapes | {shape.name: shape}
+        self._offers = self._offers | {shape.name: shape.labels}
+        self._tags = self._tags | {shape.name: (shape.name, *shape.component.tags)}
+        self._known = {}
+
     @property
     def default(self) -> str:
         """The pool of tasks that ask for nothing: ``default`` if there is one, else the first."""

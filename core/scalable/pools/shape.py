@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from scalable.spec import ComponentSpec
 
-__all__ = ["THREADS", "UNLIMITED", "PoolShape"]
+__all__ = ["THREADS", "UNLIMITED", "PoolShape", "base_of"]
 
 UNLIMITED: Final = 1e9
 """Amount of a label that says what a worker is, and limits nothing.
@@ -20,6 +20,14 @@ it took of a label, so tasks that it starts in its own pool would wait for ever.
 
 THREADS: Final = "threads"
 """Label of which a worker offers as many as it has threads, for tasks that take several."""
+
+
+_ENLARGED: Final = "+"  # no component's name has it
+
+
+def base_of(pool: str) -> str:
+    """Return the component on which a pool is modelled: its own, also if its workers are larger."""
+    return pool.partition(_ENLARGED)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,29 @@ class PoolShape:
                 offered[capability] = amount
         offered[THREADS] = float(self.threads)
         return offered
+
+    @property
+    def own_labels(self) -> frozenset[str]:
+        """The labels that say which pool this is: those that no other pool need offer."""
+        return frozenset((self.component.name, *self.component.tags))
+
+    def enlarged(self, step_bytes: int) -> PoolShape:
+        """Return the same with more memory, for tasks that ran out of it.
+
+        It has a name of its own, and no tags, so that only tasks come that are sent there.
+
+        Parameters
+        ----------
+        step_bytes : int
+            Bytes to add.
+        """
+        component = self.component
+        base, _, more = component.name.partition(_ENLARGED)
+        mebibytes = int(more or 0) + math.ceil(step_bytes / 2**20)
+        size = (component.resources.memory_bytes or 0) + math.ceil(step_bytes / 2**20) * 2**20
+        resources = replace(component.resources, memory_bytes=size)
+        name = f"{base}{_ENLARGED}{mebibytes}"
+        return PoolShape(replace(component, name=name, tags=(), resources=resources), self.threads)
 
     def slots(self, required: Mapping[str, float]) -> int:
         """Return how many tasks that require this one worker runs at a time; 0 if it can run none."""

@@ -6,16 +6,19 @@ from pathlib import Path
 
 from scalable.errors import Issue, ValidationReport
 from scalable.planning import working_pools
+from scalable.providers.options.common import RemoteOptions
 from scalable.providers.options.local import LocalOptions
 from scalable.spec import ComponentSpec, DeploymentSpec, Limits
 
-__all__ = ["check_local", "local_limits"]
+__all__ = ["check_local", "local_limits", "missing_preload", "remote_limits", "too_few_workers"]
 
 
 def check_local(spec: DeploymentSpec) -> ValidationReport:
     """Report what of a deployment the local provider cannot honour on this machine."""
-    processes = isinstance(spec.options, LocalOptions) and spec.options.processes
-    issues = _split(spec)
+    assert isinstance(spec.options, LocalOptions)
+    processes = spec.options.processes
+    key = "max_workers" if "max_workers" in spec.options.model_fields_set else "provider"
+    issues = too_few_workers(spec, local_limits(spec.options).maximum, key)
     for name, component in spec.components.items():
         path = f"components.{name}"
         if component.env and not processes:
@@ -23,7 +26,7 @@ def check_local(spec: DeploymentSpec) -> ValidationReport:
             issues.append(
                 spec.issue("W_ENV_NEEDS_PROCESSES", f"{path}.env", message, "set `processes: true` in the target")
             )
-        issues += _preload(spec, f"{path}.preload_script", component, processes=processes)
+        issues += _preload(spec, component, processes=processes)
     return ValidationReport(tuple(issues))
 
 
@@ -35,25 +38,50 @@ def local_limits(options: LocalOptions) -> Limits:
     return Limits(min(options.adaptive.minimum, ceiling), min(options.adaptive.maximum, ceiling))
 
 
-def _split(spec: DeploymentSpec) -> list[Issue]:
-    assert isinstance(spec.options, LocalOptions)
-    working, maximum = working_pools(spec), local_limits(spec.options).maximum
+def remote_limits(options: RemoteOptions) -> Limits:
+    """Return the bounds on the number of workers on other machines, all pools together."""
+    if options.adaptive is not None:
+        most = options.max_workers or options.adaptive.maximum
+        return Limits(options.adaptive.minimum, min(options.adaptive.maximum, most))
+    if options.n_workers is not None and options.max_workers is not None:
+        return Limits(options.n_workers, options.max_workers)
+    fixed = options.n_workers or options.max_workers or 1
+    return Limits(fixed, fixed)
+
+
+def too_few_workers(spec: DeploymentSpec, maximum: int, key: str, option: str = "max_workers") -> list[Issue]:
+    """Report if more pools have work at once than there may be workers.
+
+    Parameters
+    ----------
+    spec : DeploymentSpec
+        What is to run.
+    maximum : int
+        Workers of all pools together, at the most.
+    key, option : str
+        Key of the target that says so, and the option that would mend it.
+    """
+    working = working_pools(spec)
     if len(working) <= maximum:
         return []
-    key = "max_workers" if "max_workers" in spec.options.model_fields_set else "provider"
     message = f"{len(working)} pools have work at once ({', '.join(working)}), but there are {maximum} workers"
-    hint = f"set max_workers to {len(working)} or more"
+    hint = f"set {option} to {len(working)} or more"
     return [spec.issue("E_TOO_FEW_WORKERS", f"targets.{spec.target}.{key}", message, hint)]
 
 
-def _preload(spec: DeploymentSpec, path: str, component: ComponentSpec, *, processes: bool) -> list[Issue]:
+def missing_preload(spec: DeploymentSpec, component: ComponentSpec) -> list[Issue]:
+    """Report if a component's preload script is a file that is not there."""
     script = component.preload_script
-    if script is None:
+    if script is None or not script.endswith((".sh", ".py")) or Path(script).is_file():
         return []
-    if script.endswith(".sh") and not processes:
+    path, hint = f"components.{component.name}.preload_script", "give a path relative to where you start"
+    return [spec.issue("E_MISSING_FILE", path, f"there is no file {script}", hint)]
+
+
+def _preload(spec: DeploymentSpec, component: ComponentSpec, *, processes: bool) -> list[Issue]:
+    script = component.preload_script
+    if script is not None and script.endswith(".sh") and not processes:
         message = "not run: a shell script cannot change the environment of this process"
-        return [spec.issue("W_PRELOAD_NEEDS_PROCESSES", path, message, "set `processes: true` in the target")]
-    if script.endswith((".sh", ".py")) and not Path(script).is_file():
-        hint = "give a path relative to where you start"
-        return [spec.issue("E_MISSING_FILE", path, f"there is no file {script}", hint)]
-    return []
+        path, hint = f"components.{component.name}.preload_script", "set `processes: true` in the target"
+        return [spec.issue("W_PRELOAD_NEEDS_PROCESSES", path, message, hint)]
+    return missing_preload(spec, component)

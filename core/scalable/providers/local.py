@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import subprocess
@@ -17,9 +16,10 @@ from distributed import Nanny, Worker
 
 from scalable.errors import MissingExtra, ProviderError, ValidationReport
 from scalable.pools.cluster import PoolCluster, WorkerProcess
-from scalable.pools.shape import PoolShape
+from scalable.pools.shape import PoolShape, base_of
 from scalable.providers.base import CostEstimate
 from scalable.providers.checks import check_local, local_limits
+from scalable.providers.environment import thread_environment
 from scalable.providers.options.local import LocalOptions
 from scalable.spec import ComponentSpec, DeploymentSpec, Limits, ScalePlan
 
@@ -107,8 +107,9 @@ class LocalProvider:
                     scheduler_address,
                     host=_LOOPBACK,
                     memory_limit=shape.component.resources.memory_bytes or 0,
-                    env=environments[shape.name],
+                    env=environments[base_of(shape.name)],
                     worker_port=0,
+                    preload_nanny=["scalable.pools.nanny_setup"],
                     **common,
                 )
             return made
@@ -171,11 +172,7 @@ def _preloads(component: ComponentSpec) -> list[str]:
 
 def _environment(component: ComponentSpec, threads: int) -> Mapping[str, str]:
     """Return what a worker process has in its environment besides this process's own."""
-    environment: dict[str, str] = {}
-    # Each task may use its share of the worker's cores, and no more.
-    share = str(max(1, math.floor(component.resources.cpus / threads)))
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        environment[variable] = share
+    environment = thread_environment(component, threads)
     script = component.preload_script
     if script is not None and script.endswith(".sh"):
         environment |= _sourced(Path(script))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from scalable.errors import ProviderError, ProviderUnavailable, ValidationReport, did_you_mean
 from scalable.providers import checks
 from scalable.providers.base import DeploymentProvider
+from scalable.providers.batch.checks import check_batch
 from scalable.spec import DeploymentSpec
 
 __all__ = [
@@ -32,15 +33,22 @@ ENTRY_POINTS = "scalable.providers"
 """Group of the entry points by which other distributions bring providers."""
 
 # Name: the provider, the model of its options.
+_BATCH = {
+    name: (f"scalable.providers.batch.provider:{title}Provider", f"scalable.providers.options.batch:{title}Options")
+    for name, title in (
+        ("slurm", "Slurm"), ("pbs", "Pbs"), ("lsf", "Lsf"), ("sge", "Sge"), ("htcondor", "Htcondor"), ("oar", "Oar"),
+    )
+}  # fmt: skip
 _BUILT_IN = {
     "local": ("scalable.providers.local:LocalProvider", "scalable.providers.options.local:LocalOptions"),
-    "slurm": ("scalable.providers.unbuilt:SlurmProvider", "scalable.providers.options.slurm:SlurmOptions"),
+    "slurm": _BATCH["slurm"],
     "kubernetes": (
         "scalable.providers.unbuilt:KubernetesProvider",
         "scalable.providers.options.kubernetes:KubernetesOptions",
     ),
     "aws": ("scalable.providers.unbuilt:AwsProvider", "scalable.providers.options.aws:AwsOptions"),
     "gcp": ("scalable.providers.unbuilt:GcpProvider", "scalable.providers.options.gcp:GcpOptions"),
+    **_BATCH,
 }
 
 BUILT_IN = tuple(_BUILT_IN)
@@ -141,7 +149,9 @@ def check(spec: DeploymentSpec) -> ValidationReport:
         If there is no such provider, or it cannot be imported.
     """
     if spec.provider not in _registered and spec.provider in _BUILT_IN:
-        return checks.check_local(spec) if spec.provider == "local" else ValidationReport()
+        if spec.provider == "local":
+            return checks.check_local(spec)
+        return check_batch(spec) if spec.provider in _BATCH else ValidationReport()
     return get_provider(spec.provider).validate(spec)
 
 

@@ -9,14 +9,14 @@ from pydantic import BaseModel
 from scalable.errors import InternalError, ProviderUnavailable, ValidationReport
 from scalable.pools.shape import PoolShape
 from scalable.providers.base import ClusterHandle, CostEstimate
+from scalable.providers.checks import remote_limits
 from scalable.providers.options.aws import AwsOptions
 from scalable.providers.options.common import RemoteOptions
 from scalable.providers.options.gcp import GcpOptions
 from scalable.providers.options.kubernetes import KubernetesOptions
-from scalable.providers.options.slurm import SlurmOptions
 from scalable.spec import DeploymentSpec, Limits, ScalePlan
 
-__all__ = ["AwsProvider", "GcpProvider", "KubernetesProvider", "SlurmProvider"]
+__all__ = ["AwsProvider", "GcpProvider", "KubernetesProvider"]
 
 
 class _Unbuilt:
@@ -36,13 +36,7 @@ class _Unbuilt:
         options = spec.options
         if not isinstance(options, RemoteOptions):
             raise InternalError(f"options of provider {self.name} are {type(options).__name__}")
-        if options.adaptive is not None:
-            most = options.max_workers or options.adaptive.maximum
-            return Limits(options.adaptive.minimum, min(options.adaptive.maximum, most))
-        if options.n_workers is not None and options.max_workers is not None:
-            return Limits(options.n_workers, options.max_workers)
-        fixed = options.n_workers or options.max_workers or 1
-        return Limits(fixed, fixed)
+        return remote_limits(options)
 
     def shapes(self, spec: DeploymentSpec) -> tuple[PoolShape, ...]:
         """Return what the workers of each pool are like, in the manifest's order."""
@@ -73,17 +67,9 @@ class _Unbuilt:
 
     def _refuse(self, target: str) -> NoReturn:
         raise ProviderUnavailable(
-            f"{target} has provider '{self.name}', but this release builds clusters for `local` only; "
-            "choose a target with `provider: local`"
+            f"{target} has provider '{self.name}', for which this release builds no clusters; "
+            "choose a target with `provider: local` or `provider: slurm`"
         )
-
-
-class SlurmProvider(_Unbuilt):
-    """Batch jobs of a Slurm cluster."""
-
-    name: ClassVar[str] = "slurm"
-    options_model: ClassVar[type[BaseModel]] = SlurmOptions
-    extra: ClassVar[str | None] = "slurm"
 
 
 class KubernetesProvider(_Unbuilt):

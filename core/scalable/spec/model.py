@@ -102,6 +102,8 @@ class TaskSpec:
         Tasks that are finished before these start.
     outputs : mapping of str to str
         Name to kind, such as ``{"database": "dir"}``.
+    memory_step_bytes : int or None
+        By how many bytes a worker is larger in which a task is tried again after it ran out of memory.
     """
 
     name: str
@@ -115,6 +117,7 @@ class TaskSpec:
     retries: int = 0
     timeout_s: float | None = None
     inputs: tuple[str, ...] = ()
+    memory_step_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,11 @@ class DeploymentSpec:
         YAML of the resolved manifest with secrets redacted.
     locate : callable
         Line and column of a dotted path in the manifest, such as ``components.simulate.env``.
+    run_id : str
+        Identifier of the run that is being started, by which what it creates is found again;
+        empty before.
+    run_dir : Path or None
+        That run's directory; ``None`` before, and without telemetry.
     """
 
     project: str
@@ -162,6 +170,8 @@ class DeploymentSpec:
     manifest_path: Path | None = None
     manifest_text: str = ""
     locate: Callable[[str], tuple[int, int]] = field(default=_nowhere, repr=False, compare=False)
+    run_id: str = ""
+    run_dir: Path | None = None
 
     def issue(self, code: str, path: str, message: str, hint: str = "") -> Issue:
         """Return an issue that says where in the manifest it is.

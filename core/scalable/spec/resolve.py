@@ -74,4 +74,5 @@ def _task(name: str, task: Task) -> TaskSpec:
         retries=task.retries,
         timeout_s=task.timeout_s,
         inputs=task.inputs,
+        memory_step_bytes=task.memory_step_bytes,
     )

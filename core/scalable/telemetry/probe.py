@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -18,9 +19,25 @@ if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
     from distributed.scheduler import TaskState as SchedulerTask
 
-__all__ = ["Outcome", "Submission", "TaskProbe"]
+__all__ = ["ATTEMPT_LOST", "Outcome", "Submission", "TaskProbe", "pool_of"]
+
+ATTEMPT_LOST: Final = "scalable-attempt-lost"
+"""Dask event topic of attempts that ended with their worker, once it is known why that died."""
+
+_NUMBER = re.compile(r"-\d+(~-\d+)?$")
 
 Outcome = Literal["completed", "failed", "cancelled", "lost"]
+
+
+def pool_of(worker: str) -> str:
+    """Return the pool of a worker from the worker's name.
+
+    Examples
+    --------
+    >>> pool_of("gcam-2025-7"), pool_of("gcam-2025-7~-1")
+    ('gcam-2025', 'gcam-2025')
+    """
+    return _NUMBER.sub("", worker)
 
 
 @dataclass(slots=True)
@@ -55,7 +72,6 @@ class _Task:
     submission: Submission
     ready_at: float | None = None
     attempt: int = 1
-    suspicious: int = 0
     retries: int = 0
     outcome: Outcome | None = None
     failure: dict[str, Any] | None = None
@@ -78,6 +94,7 @@ class TaskProbe(SchedulerPlugin):
         self._tasks: dict[str, _Task] = {}
         self._workers: dict[str, Any] = {}
         self._counts: dict[str, Counter[str]] = {}
+        self._longest: dict[str, float] = {}
         self._lost = 0
         self._over = False
         self._scheduler: Scheduler | None = None
@@ -107,6 +124,15 @@ class TaskProbe(SchedulerPlugin):
         """Ended tasks by tag and by what became of them; not a copy."""
         return self._counts
 
+    def longest_s(self, pool: str) -> float:
+        """Return the seconds that the longest completed task of a pool took; 0 if none has."""
+        return self._longest.get(pool, 0.0)
+
+    def name_of(self, key: Any) -> str | None:
+        """Return the name of a live task."""
+        task = self._tasks.get(key)
+        return None if task is None else task.submission.name
+
     def finish(self) -> None:
         """Record every task that has not ended as cancelled; the run is over, and nothing is recorded after."""
         for key, task in list(self._tasks.items()):
@@ -131,6 +157,10 @@ class TaskProbe(SchedulerPlugin):
             task = self._tasks.get(msg["key"])
             if task is not None:
                 task.failure = {**msg, "worker": self._worker_name(msg["worker"])}
+        elif topic == ATTEMPT_LOST and not self._over:
+            task = self._tasks.get(msg["key"])
+            if task is not None:
+                self._attempt_lost(task, msg)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, stimulus_id: str = "", **kwargs: Any) -> None:
         """Follow one task from one of Dask's states to another."""
@@ -174,6 +204,10 @@ class TaskProbe(SchedulerPlugin):
         elif state is not None and len(state.metadata or ()) == 1:
             state.metadata = None
         worker = self._worker_name(facts.get("worker"))
+        if worker is not None:
+            pool, duration = pool_of(worker), measurement.get("duration_s") or 0.0
+            if duration > self._longest.get(pool, 0.0):
+                self._longest[pool] = duration
         if measurement.get("error_type"):
             self._record_failure(key, task, measurement)
             self._settle(key, task, "failed", measurement, worker=worker)
@@ -188,15 +222,27 @@ class TaskProbe(SchedulerPlugin):
         elif state is not None and state.retries < task.retries:
             task.retries = state.retries
             self._attempt_failed(key, task)
-        elif state is not None and state.suspicious > task.suspicious:
-            task.suspicious = state.suspicious
-            worker = self._dead_worker()
-            if worker is not None:
-                self._lost += 1
-                self._record(key, task, "lost", worker=worker, error_type="WorkerLost", error=f"worker {worker} died")
-                task.attempt += 1
         elif finish == "forgotten":
             self._forgotten(key)
+
+    def _attempt_lost(self, task: _Task, death: Mapping[str, Any]) -> None:
+        """Record an attempt whose worker died under it; said by those who found out why."""
+        key, worker = death["key"], death["worker"]
+        if not death["out_of_memory"]:
+            self._lost += 1
+            self._record(key, task, "lost", worker=worker, error_type="WorkerLost", error=f"worker {worker} died")
+            task.attempt += 1
+            return
+        task.failure = {
+            "worker": worker,
+            "peak_bytes": death["peak_bytes"],
+            "error_type": "TaskOutOfMemory",
+            "error": death["error"],
+        }
+        if not death["final"]:
+            state = self._state(key)
+            task.retries = state.retries if state is not None else 0
+            self._attempt_failed(key, task)
 
     def _attempt_failed(self, key: str, task: _Task) -> None:
         failure, task.failure = task.failure or {}, None
@@ -232,13 +278,6 @@ class TaskProbe(SchedulerPlugin):
         if self._submissions.get(key) is task.submission:
             del self._submissions[key]
 
-    def _dead_worker(self) -> str | None:
-        """Return the name of the worker that is being removed, if one is."""
-        for worker in self._workers.values():
-            if worker.status.name == "closed":
-                return str(worker.name)
-        return None
-
     def _state(self, key: str) -> SchedulerTask | None:
         return self._scheduler.tasks.get(key) if self._scheduler is not None else None
 
@@ -262,7 +301,7 @@ class TaskProbe(SchedulerPlugin):
                 "key": key,
                 "name": submission.name,
                 "tag": submission.tag,
-                "component": worker.rsplit("-", 1)[0] if worker else None,
+                "component": pool_of(worker).partition("+")[0] if worker else None,
                 "worker": worker,
                 "attempt": task.attempt,
                 "queued_at": task.ready_at or submission.submitted_at,

@@ -1,0 +1,494 @@
+"""The jobs of one run: asked for, looked at and cancelled many at a time.
+
+A batch system is shared by hundreds of people, and its controller answers one at a time:
+workers that are wanted together are one submission (an array), those that leave together
+one cancellation, and what became of them is one question for all, asked less often the
+longer nothing happens, and not at all while nothing is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import re
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from scalable.errors import SubmitFailed
+from scalable.pools.cluster import WorkerEnd
+from scalable.pools.shape import PoolShape
+from scalable.providers.batch.queue import (
+    ENDED_STATES,
+    PERMANENT_REASONS,
+    QueuedJob,
+    comment_of,
+    parse_squeue,
+    squeue_command,
+)
+from scalable.providers.batch.script import Launch, job_script
+from scalable.providers.batch.systems import BatchSystem, submit_command
+from scalable.providers.options.batch import BatchOptions
+from scalable.telemetry.owner import Owner
+
+__all__ = ["BatchWorker", "Jobs", "cancel_all"]
+
+logger = logging.getLogger(__name__)
+
+_GATHER_S: Final = 0.02
+_MOST_IN_ARRAY: Final = 500
+_MOST_IDS: Final = 500
+_AT_ONCE: Final = 8
+_COMMAND_S: Final = 120.0
+_FIRST_LOOK_S: Final = 1.0
+_LONGEST_LOOK_S: Final = 15.0
+_SLOWER: Final = 1.3
+_SAY_AFTER_S: Final = 30.0
+_PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+_MISSING: Final = 2
+_LOG_LINES: Final = 12
+
+# The controller is overloaded or restarting, which passes.
+_PASSING = re.compile(
+    r"timed out|unable to contact|connection refused|connection reset|temporarily|try again|zero bytes were transmitted"
+    r"|transport endpoint|communication connection failure|cannot connect to",
+    re.IGNORECASE,
+)
+_NO_ARRAYS = re.compile(r"invalid job array", re.IGNORECASE)
+# A job hands down what its own Slurm set, which contradicts what a script submitted from it asks for; and
+# what people set for their own use would go before the manifest, hide jobs, or spare them.
+_NOT_OURS = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_")
+_KEPT = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
+
+
+class BatchWorker:
+    """One worker of a job; a :class:`scalable.pools.cluster.RemoteWorker`.
+
+    Attributes
+    ----------
+    group : str
+        The job, by the name that it has in its pool.
+    """
+
+    def __init__(self, jobs: Jobs, shape: PoolShape, name: str, scheduler_address: str) -> None:
+        self.shape = shape
+        self.name = name
+        self.scheduler_address = scheduler_address
+        self.group = name.partition("~")[0]
+        self.closed = False
+        self._jobs = jobs
+
+    @property
+    def number(self) -> int:
+        """The job's number in its pool."""
+        return int(self.group.rpartition("-")[2])
+
+    @property
+    def ends_at(self) -> float | None:
+        """When the job's time is up, in unix seconds."""
+        job = self._jobs.job(self.group)
+        return None if job is None else job.ends_at
+
+    @property
+    def note(self) -> str:
+        """What the job waits for."""
+        job = self._jobs.job(self.group)
+        return "" if job is None else job.note
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Ask for the job, and return when the batch system has taken it."""
+        return self._jobs.submit(self).__await__()
+
+    async def over(self, *, lost: bool) -> WorkerEnd:
+        """Return when the job has ended, or, if the worker is lost, does not run any more."""
+        return await self._jobs.over(self, lost=lost)
+
+    async def close(self) -> None:
+        """Cancel the job, once all its workers are closed."""
+        await self._jobs.cancel(self)
+
+
+class _Job:
+    """A job from the moment it is wanted."""
+
+    def __init__(self, shape: PoolShape, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.shape = shape
+        self.number = number
+        self.workers: list[BatchWorker] = []
+        self.id = ""
+        self.accepted: asyncio.Future[None] = loop.create_future()
+        self.accepted.add_done_callback(_retrieved)
+        self.end: asyncio.Future[WorkerEnd] = loop.create_future()
+        self.since = time.monotonic()
+        self.ends_at: float | None = None
+        self.note = ""
+        self.node = ""
+        self.awaited = 0
+        self.lost = 0
+        self.missing = 0
+        self.ran = False
+
+
+class Jobs:
+    """Submit, watch and cancel the jobs of one run; everything on one event loop.
+
+    Parameters
+    ----------
+    system : BatchSystem
+        Whose jobs.
+    options : BatchOptions
+        The target's.
+    launch : Launch
+        What they have in common; the scheduler's address is filled in later.
+    watched : callable
+        Told the ids of new jobs, for whoever cleans up if this process is killed.
+    """
+
+    def __init__(
+        self, system: BatchSystem, options: BatchOptions, launch: Launch, watched: Callable[[Sequence[str]], None]
+    ) -> None:
+        self._system = system
+        self._options = options
+        self._launch = launch
+        self._watched = watched
+        self._owner = Owner.mine()
+        self._arrays = system.array is not None
+        self._jobs: dict[str, _Job] = {}
+        self._wanted: list[_Job] = []
+        self._unwanted: list[_Job] = []
+        self._submitting: asyncio.Task[None] | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._said: dict[str, Counter[str]] = {}
+        self._unanswered = False
+        self._doubtful = False
+        self.record: Callable[[Mapping[str, Any]], None] = lambda _record: None
+
+    def job(self, group: str) -> _Job | None:
+        """Return a job by its name; ``None`` once it is over."""
+        return self._jobs.get(group)
+
+    async def submit(self, worker: BatchWorker) -> None:
+        """Ask for the job of a worker, together with all that are asked for at this moment.
+
+        Raises
+        ------
+        SubmitFailed
+            With the batch system's words.
+        """
+        job = self._jobs.get(worker.group)
+        if job is None:
+            job = self._jobs[worker.group] = _Job(worker.shape, worker.number)
+            self._wanted.append(job)
+        job.workers.append(worker)
+        if self._submitting is None or self._submitting.done():
+            self._submitting = asyncio.ensure_future(self._submit_wanted())
+        await asyncio.shield(job.accepted)
+
+    async def over(self, worker: BatchWorker, *, lost: bool) -> WorkerEnd:
+        """Return when the job of a worker has ended, or does not run any more."""
+        job = self._jobs.get(worker.group)
+        if job is None:
+            return WorkerEnd("its job was cancelled")
+        job.awaited += 1
+        job.lost += lost
+        self._look_soon()
+        try:
+            return await asyncio.shield(job.end)
+        finally:
+            job.awaited -= 1
+            job.lost -= lost
+
+    async def cancel(self, worker: BatchWorker) -> None:
+        """Cancel the job of a worker once nobody else is in it, together with all that are cancelled now."""
+        job = self._jobs.get(worker.group)
+        worker.closed = True
+        if job is None or not all(one.closed for one in job.workers):
+            return
+        self._jobs.pop(worker.group)
+        if job in self._wanted:
+            self._wanted.remove(job)
+            job.accepted.cancel()
+        await asyncio.wait([job.accepted])
+        if not job.id or job.end.done():
+            return
+        self._unwanted.append(job)
+        if self._cancelling is None or self._cancelling.done():
+            self._cancelling = asyncio.ensure_future(self._cancel_unwanted())
+        await asyncio.shield(self._cancelling)
+
+    async def stop(self) -> None:
+        """Look no more, and leave nothing behind; called when all workers are closed."""
+        for task in (self._submitting, self._cancelling, self._looking):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        everything = cancel_all(self._system, self._launch.run_id)
+        if self._doubtful and everything:
+            with contextlib.suppress(SubmitFailed):
+                await self._insist(everything)
+
+    async def _submit_wanted(self) -> None:
+        while True:
+            await asyncio.sleep(_GATHER_S)
+            wanted, self._wanted = self._wanted, []
+            if not wanted:
+                return
+            batches = list(_batches(wanted, _MOST_IN_ARRAY if self._arrays else 1))
+            await asyncio.gather(*(self._submit_batch(batch) for batch in batches))
+
+    async def _submit_batch(self, jobs: list[_Job]) -> None:
+        try:
+            async with self._places:
+                ids = await self._submitted(jobs)
+        except Exception as error:  # noqa: BLE001  (whoever asked for the jobs is told)
+            if len(jobs) > 1 and _NO_ARRAYS.search(str(error)):
+                # This cluster takes none, or none this large.
+                self._arrays = False
+                await asyncio.gather(*(self._submit_batch([job]) for job in jobs))
+                return
+            for job in jobs:
+                if not job.accepted.done():
+                    job.accepted.set_exception(error)
+            return
+        self._watched(ids)
+        now = time.time()
+        event = {"event": "submitted", "at": now, "system": self._system.name, "pool": jobs[0].shape.name}
+        self.record({**event, "job_ids": ids})
+        for job, job_id in zip(jobs, ids, strict=True):
+            job.id = job_id
+            job.since = time.monotonic()
+            if not job.accepted.done():
+                job.accepted.set_result(None)
+        self._look_soon()
+
+    async def _submitted(self, jobs: list[_Job]) -> list[str]:
+        """Submit jobs of one pool with consecutive numbers, and return their ids."""
+        first, array = jobs[0], len(jobs) > 1
+        worker = first.workers[0]
+        comment = comment_of(first.shape.name, self._owner)
+        launch = replace(self._launch, scheduler_address=worker.scheduler_address, comment=comment)
+        workers = len(first.workers)
+        text = job_script(
+            self._system, self._options, first.shape, launch, group=first.number, workers=workers, array=array
+        )
+        path = self._launch.log_directory / f"{worker.group}.sh"
+        path.write_text(text, encoding="utf-8")
+        elements = len(jobs) if array else None
+        command = submit_command(self._system, text, path, elements=elements)
+        out = await self._insist(command.argv, command.stdin)
+        found = self._system.job_id.search(out)
+        if found is None:
+            raise SubmitFailed(shlex.join(command.argv[:1]), 0, f"it printed no job id, but: {out.strip()[:200]}")
+        job_id = found["job_id"]
+        return [f"{job_id}_{element}" for element in range(len(jobs))] if array else [job_id]
+
+    async def _cancel_unwanted(self) -> None:
+        while True:
+            await asyncio.sleep(_GATHER_S)
+            unwanted, self._unwanted = self._unwanted, []
+            if not unwanted:
+                return
+            names = _condensed(job.id for job in unwanted)
+            for start in range(0, len(names), _MOST_IDS):
+                some = names[start : start + _MOST_IDS]
+                try:
+                    await self._insist((*self._system.cancel, *some))
+                except SubmitFailed as error:
+                    # Jobs that have ended by themselves are reported as well, and are no trouble.
+                    logger.info("%s", error)
+            now, ids = time.time(), [job.id for job in unwanted]
+            self.record({"event": "cancelled", "at": now, "system": self._system.name, "job_ids": ids})
+
+    async def _insist(self, argv: Sequence[str], stdin: str | None = None) -> str:
+        """Run a command, again after a while where its failure passes, and return what it printed.
+
+        Raises
+        ------
+        SubmitFailed
+            With its words.
+        """
+        pauses = iter(_PAUSES_S)
+        while True:
+            code, out, err = await _run(argv, stdin)
+            if not code:
+                return out
+            pause = next(pauses, None)
+            if pause is None or not _PASSING.search(err):
+                raise SubmitFailed(_shown(argv), code, err or out)
+            logger.warning("`%s` failed, trying again in %g s: %s", argv[0], pause, err.strip())
+            # It may have been done all the same, unknown to us.
+            self._doubtful = True
+            await asyncio.sleep(pause)
+
+    def _look_soon(self) -> None:
+        if self._system.name != "slurm":
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        self._wake.set()
+
+    def _curious(self) -> bool:
+        limited = self._options.walltime is not None
+        return any(
+            job.id and not job.end.done() and (job.awaited or (limited and job.ends_at is None))
+            for job in self._jobs.values()
+        )
+
+    async def _look(self) -> None:
+        while self._curious():
+            pause = _FIRST_LOOK_S
+            self._wake.clear()
+            while self._curious() and not self._wake.is_set():
+                await self._look_once()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                pause = min(pause * _SLOWER, _LONGEST_LOOK_S)
+            # However often somebody is curious, Slurm is asked once a second at the most.
+            await asyncio.sleep(_FIRST_LOOK_S)
+
+    async def _look_once(self) -> None:
+        asked_at = time.monotonic()
+        arguments, environment = squeue_command(self._launch.run_id)
+        code, out, err = await _run(arguments, None, environment)
+        if code:
+            if not self._unanswered:
+                logger.warning("Slurm does not say what became of the jobs: %s", err.strip())
+            self._unanswered = True
+            return
+        self._unanswered = False
+        found = {job.job_id: job for job in parse_squeue(out)}
+        for job in list(self._jobs.values()):
+            if job.id and not job.end.done() and job.since < asked_at:
+                self._see(job, found.get(job.id))
+        self._say_what_waits()
+
+    def _see(self, job: _Job, seen: QueuedJob | None) -> None:
+        """Take note of what Slurm says of a job."""
+        if seen is None:
+            job.missing += 1
+            if job.missing >= _MISSING:
+                self._over(job, "is not in Slurm's queue any more")
+            return
+        job.missing = 0
+        job.node = seen.node or job.node
+        job.ends_at = seen.ends_at or job.ends_at
+        waits = seen.state in {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED"}
+        job.note = (f"{seen.state} ({seen.reason})" if seen.reason else seen.state) if waits else ""
+        if seen.state in ENDED_STATES:
+            self._over(job, f"ended as {seen.state}", out_of_memory=seen.state == "OUT_OF_MEMORY")
+        elif job.lost and waits:
+            self._over(job, f"was put back into the queue ({seen.reason or seen.state})")
+        elif seen.state == "PENDING" and seen.reason in PERMANENT_REASONS:
+            self._over(job, f"can never start: {seen.reason}", hopeless=True)
+
+    def _over(self, job: _Job, how: str, *, out_of_memory: bool = False, hopeless: bool = False) -> None:
+        where = f" on {job.node}" if job.node else ""
+        text = f"job {job.id}{where} {how}"
+        if not job.lost and not hopeless:
+            text += f" before its worker connected to {job.workers[0].scheduler_address}{self._log_of(job)}"
+        job.end.set_result(WorkerEnd(text, out_of_memory=out_of_memory, hopeless=hopeless))
+
+    def _log_of(self, job: _Job) -> str:
+        path = self._launch.log_directory / f"{job.shape.name}-{job.id}.log"
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        except OSError:
+            return f"; it left no log in {self._launch.log_directory}"
+        return "; its log ends:\n  " + "\n  ".join(lines) if lines else f"; its log {path} is empty"
+
+    def _say_what_waits(self) -> None:
+        """Say once why jobs of a pool have been waiting for long, and again when the reason changes."""
+        waiting: dict[str, Counter[str]] = {}
+        now = time.monotonic()
+        for job in self._jobs.values():
+            if job.note and now - job.since > _SAY_AFTER_S:
+                waiting.setdefault(job.shape.name, Counter())[job.note] += 1
+        for pool, notes in waiting.items():
+            if set(notes) != set(self._said.get(pool, ())):
+                text = ", ".join(f"{count} {note}" for note, count in notes.items())
+                logger.warning("pool %s: jobs wait in the queue: %s", pool, text)
+        self._said = waiting
+
+
+def cancel_all(system: BatchSystem, run_id: str) -> list[str]:
+    """Return the command that cancels all jobs of a run by their name; empty where there is none such."""
+    return [*system.cancel, f"--name={run_id}"] if system.name == "slurm" else []
+
+
+def _batches(jobs: Iterable[_Job], most: int) -> Iterable[list[_Job]]:
+    """Divide jobs into those that can be one array: of one pool, of one size, with numbers in a row."""
+    ordered = sorted(jobs, key=lambda job: (job.shape.name, len(job.workers), job.number))
+    row = enumerate(ordered)
+    for _, some in itertools.groupby(row, lambda one: (one[1].shape.name, len(one[1].workers), one[1].number - one[0])):
+        alike = [job for _, job in some]
+        for start in range(0, len(alike), most):
+            yield alike[start : start + most]
+
+
+def _condensed(ids: Iterable[str]) -> list[str]:
+    """Return job ids with the elements of an array as one.
+
+    Examples
+    --------
+    >>> _condensed(["7_0", "7_1", "7_2", "9", "7_5"])
+    ['7_[0-2,5]', '9']
+    """
+    names: dict[str, list[int]] = {}
+    for one in ids:
+        array, _, element = one.partition("_")
+        names.setdefault(array, []).extend([int(element)] if element else [])
+    return [f"{array}_[{_ranges(elements)}]" if elements else array for array, elements in names.items()]
+
+
+def _ranges(numbers: list[int]) -> str:
+    rows = itertools.groupby(enumerate(sorted(numbers)), lambda one: one[1] - one[0])
+    spans = [[number for _, number in row] for _, row in rows]
+    return ",".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+
+
+def _shown(argv: Sequence[str]) -> str:
+    text = shlex.join(argv)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+async def _run(
+    argv: Sequence[str], stdin: str | None, environment: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
+    """Run a command, without what Slurm told this process if it is itself in a job."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS) or name in _KEPT}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environment) if environment is not None else inherited,
+            # Ctrl-C is meant for this process, which ends its jobs in order.
+            start_new_session=True,
+        )
+    except OSError as error:
+        return 127, "", f"{argv[0]}: {error.strerror}"
+    given = None if stdin is None else stdin.encode()
+    try:
+        out, err = await asyncio.wait_for(process.communicate(given), _COMMAND_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return 124, "", f"`{argv[0]}` did not end within {_COMMAND_S:.0f} s, timed out"
+    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def _retrieved(future: asyncio.Future[Any]) -> None:
+    """Look at a future's exception: those who waited for it may have gone."""
+    if not future.cancelled():
+        future.exception()

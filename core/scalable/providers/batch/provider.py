@@ -1,0 +1,361 @@
+"""The providers of batch systems: a scheduler here, and pools of jobs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+from pydantic import BaseModel
+
+from scalable.errors import MissingExtra, ProviderError, ProviderUnavailable, ValidationReport
+from scalable.pools.cluster import PoolCluster, WorkerProcess
+from scalable.pools.shape import PoolShape
+from scalable.providers.base import CostEstimate
+from scalable.providers.batch.checks import check_batch
+from scalable.providers.batch.jobs import BatchWorker, Jobs, cancel_all
+from scalable.providers.batch.script import Launch, TlsFiles
+from scalable.providers.batch.security import make_certificates, security_of
+from scalable.providers.batch.systems import SYSTEMS, BatchSystem
+from scalable.providers.checks import remote_limits
+from scalable.providers.options.batch import (
+    BatchOptions,
+    HtcondorOptions,
+    LsfOptions,
+    OarOptions,
+    PbsOptions,
+    SgeOptions,
+    SlurmOptions,
+)
+from scalable.spec import DeploymentSpec, Limits, ScalePlan
+from scalable.telemetry.recorder import new_run_id
+
+__all__ = [
+    "HtcondorProvider",
+    "LsfProvider",
+    "OarProvider",
+    "PbsProvider",
+    "SgeProvider",
+    "SlurmProvider",
+    "build_pools",
+]
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK = "127.0.0.1"
+
+
+class _BatchProvider:
+    """What all batch systems have in common, which is all but their names."""
+
+    name: ClassVar[str]
+    options_model: ClassVar[type[BaseModel]]
+    extra: ClassVar[str | None] = "slurm"
+
+    def validate(self, spec: DeploymentSpec) -> ValidationReport:
+        """Report what of a deployment the batch system cannot honour; it is not asked."""
+        return check_batch(spec)
+
+    def limits(self, spec: DeploymentSpec) -> Limits:
+        """Return the bounds on the number of workers, all pools together."""
+        return remote_limits(_options(spec))
+
+    def shapes(self, spec: DeploymentSpec) -> tuple[PoolShape, ...]:
+        """Return what the workers of each pool are like, in the manifest's order."""
+        return tuple(PoolShape.of(component) for component in spec.components.values())
+
+    def build_cluster(self, spec: DeploymentSpec) -> PoolCluster:
+        """Start a scheduler in this process, with empty pools; nothing is submitted yet.
+
+        Raises
+        ------
+        ProviderError
+            If it cannot listen as the target says.
+        ProviderUnavailable
+            If this machine does not have the batch system's commands.
+        MissingExtra
+            If dask-jobqueue is not installed.
+        """
+        return build_pools(spec, self.shapes(spec), self.limits(spec).maximum)
+
+    def scale(self, cluster: PoolCluster, plan: ScalePlan) -> None:
+        """Ask for as many jobs as the plan says; returns when the batch system has taken them.
+
+        They may wait in its queue for hours after that, while tasks can be submitted.
+
+        Raises
+        ------
+        SubmitFailed
+            If it refuses them, with its words.
+        """
+        cluster.start_pools({tag: request.count for tag, request in plan.items()}, "plan")
+
+    def close(self, cluster: PoolCluster) -> None:
+        """Cancel every job and end the scheduler."""
+        cluster.close()
+
+    def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
+        """Return nothing: no price is known."""
+        return None
+
+
+class SlurmProvider(_BatchProvider):
+    """Jobs of a Slurm cluster."""
+
+    name: ClassVar[str] = "slurm"
+    options_model: ClassVar[type[BaseModel]] = SlurmOptions
+
+
+class PbsProvider(_BatchProvider):
+    """Jobs of PBS Professional or OpenPBS."""
+
+    name: ClassVar[str] = "pbs"
+    options_model: ClassVar[type[BaseModel]] = PbsOptions
+
+
+class LsfProvider(_BatchProvider):
+    """Jobs of IBM Spectrum LSF."""
+
+    name: ClassVar[str] = "lsf"
+    options_model: ClassVar[type[BaseModel]] = LsfOptions
+
+
+class SgeProvider(_BatchProvider):
+    """Jobs of the Grid Engine family."""
+
+    name: ClassVar[str] = "sge"
+    options_model: ClassVar[type[BaseModel]] = SgeOptions
+
+
+class HtcondorProvider(_BatchProvider):
+    """Jobs of HTCondor."""
+
+    name: ClassVar[str] = "htcondor"
+    options_model: ClassVar[type[BaseModel]] = HtcondorOptions
+
+
+class OarProvider(_BatchProvider):
+    """Jobs of OAR."""
+
+    name: ClassVar[str] = "oar"
+    options_model: ClassVar[type[BaseModel]] = OarOptions
+
+
+def build_pools(spec: DeploymentSpec, shapes: Iterable[PoolShape], maximum: int) -> PoolCluster:
+    """Start a scheduler in this process, with empty pools of batch jobs.
+
+    Parameters
+    ----------
+    spec : DeploymentSpec
+        Its provider is the batch system's name.
+    shapes : iterable of PoolShape
+        The pools.
+    maximum : int
+        Workers at any moment, all pools together.
+
+    Raises
+    ------
+    ProviderError, MissingExtra
+        As for :meth:`SlurmProvider.build_cluster`; nothing is left then.
+    """
+    system, options = SYSTEMS[spec.provider], _options(spec)
+    _require(system, spec)
+    _check_interface(options)
+    place = _Place.of(spec, options)
+    tls = None if options.insecure else make_certificates(place.shared)
+    watchdog = None
+    try:
+        watchdog = _Watchdog(system, place.run_id, tls)
+        _note(spec, system, place.run_id, tls)
+        return _started(shapes, maximum, _Parts(system, options, place, tls, watchdog))
+    except BaseException:
+        _clear(watchdog, tls)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the files of a run lie.
+
+    Attributes
+    ----------
+    shared : Path
+        A directory that every node sees.
+    logs : Path
+        Of the jobs; with their scripts.
+    """
+
+    run_id: str
+    shared: Path
+    logs: Path
+
+    @classmethod
+    def of(cls, spec: DeploymentSpec, options: BatchOptions) -> _Place:
+        run_id = spec.run_id or new_run_id(spec.project)
+        own = (spec.run_dir or Path(".scalable") / "runs" / run_id).absolute()
+        shared = own if options.shared_temp_directory is None else _path(options.shared_temp_directory)
+        logs = own / "jobs" if options.log_directory is None else _path(options.log_directory) / run_id
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProviderError(
+                f"cannot make the directory {logs} for the jobs' logs: {error.strerror}; "
+                "set log_directory to a folder that can be written"
+            ) from error
+        return cls(run_id, shared, logs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    system: BatchSystem
+    options: BatchOptions
+    place: _Place
+    tls: TlsFiles | None
+    watchdog: _Watchdog
+
+
+def _started(shapes: Iterable[PoolShape], maximum: int, parts: _Parts) -> PoolCluster:
+    options, tls = parts.options, parts.tls
+    launch = Launch(parts.place.run_id, "", parts.place.logs, tls)
+    jobs = Jobs(parts.system, options, launch, parts.watchdog.tell)
+
+    def worker(shape: PoolShape, name: str, scheduler_address: str) -> WorkerProcess:
+        return BatchWorker(jobs, shape, name, scheduler_address)
+
+    def ended() -> None:
+        _clear(parts.watchdog, tls)
+
+    try:
+        cluster = PoolCluster(
+            shapes,
+            worker,
+            scheduler_options={
+                "protocol": "tcp://" if tls is None else "tls://",
+                "interface": options.interface,
+                "port": options.scheduler_port or 0,
+                "dashboard": False,
+                "dashboard_address": f"{_LOOPBACK}:0",
+            },
+            maximum=maximum,
+            security=None if tls is None else security_of(tls),
+            group_size=options.workers_per_job,
+            before_close=jobs.stop,
+            on_close=ended,
+        )
+    except ProviderError as error:
+        if getattr(error.__cause__, "errno", None) == errno.EADDRINUSE:
+            raise ProviderError(
+                f"port {options.scheduler_port} of this machine is taken; "
+                "choose another scheduler_port, or leave it out to have any that is free"
+            ) from error
+        raise
+    jobs.record = lambda record: cluster.recorder.append("jobs", record)
+    return cluster
+
+
+class _Watchdog:
+    """A process that ends the run's jobs if this one is killed."""
+
+    def __init__(self, system: BatchSystem, run_id: str, tls: TlsFiles | None) -> None:
+        everything = cancel_all(system, run_id)
+        orders = {
+            "cancel": [] if everything else list(system.cancel),
+            "cancel_all": everything,
+            "directory": None if tls is None else str(tls.directory),
+        }
+        self._by_id = not everything
+        script = Path(__file__).with_name("watchdog.py")
+        self._process = subprocess.Popen(  # noqa: S603  (this interpreter, and a file of ours)
+            [sys.executable, "-I", "-S", str(script), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Its own, because Ctrl-C is not meant for it.
+            start_new_session=True,
+        )
+        self._say(json.dumps(orders))
+
+    def tell(self, ids: Sequence[str]) -> None:
+        """Hand over the ids of new jobs."""
+        if self._by_id:
+            self._say("\n".join(ids))
+
+    def release(self) -> None:
+        """Say that there is nothing left to end."""
+        self._say("done")
+        assert self._process.stdin is not None
+        with _no_broken_pipe():
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _say(self, text: str) -> None:
+        assert self._process.stdin is not None
+        with _no_broken_pipe():
+            self._process.stdin.write(f"{text}\n".encode())
+            self._process.stdin.flush()
+
+
+class _no_broken_pipe:  # noqa: N801  (used like contextlib.suppress)
+    """Say so, instead of failing, if somebody ended the watchdog."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is not None and issubclass(kind, OSError):
+            logger.warning("the process that ends the jobs if this one is killed is gone; `scalable clean` does it too")
+            return True
+        return False
+
+
+def _clear(watchdog: _Watchdog | None, tls: TlsFiles | None) -> None:
+    if watchdog is not None:
+        watchdog.release()
+    if tls is not None:
+        shutil.rmtree(tls.directory, ignore_errors=True)
+
+
+def _note(spec: DeploymentSpec, system: BatchSystem, run_id: str, tls: TlsFiles | None) -> None:
+    """Write down what `scalable clean` needs to know."""
+    if spec.run_dir is not None:
+        directory = None if tls is None else str(tls.directory)
+        facts = {"system": system.name, "name": run_id, "tls_directory": directory}
+        (spec.run_dir / "batch.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def _require(system: BatchSystem, spec: DeploymentSpec) -> None:
+    if find_spec("dask_jobqueue") is None:
+        raise MissingExtra(f"{system.title} jobs need dask-jobqueue: pip install 'scalable-workflows[slurm]'")
+    missing = [command for command in (system.submit[0], system.cancel[0]) if shutil.which(command) is None]
+    if missing:
+        raise ProviderUnavailable(
+            f"target '{spec.target}' submits jobs with `{missing[0]}`, which is not on this machine's PATH; "
+            f"start it where {system.title}'s commands are, such as a login node"
+        )
+
+
+def _check_interface(options: BatchOptions) -> None:
+    known = psutil.net_if_addrs()
+    if options.interface is not None and options.interface not in known:
+        raise ProviderError(
+            f"this machine has no network interface '{options.interface}'; it has {', '.join(sorted(known))}"
+        )
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _options(spec: DeploymentSpec) -> BatchOptions:
+    assert isinstance(spec.options, BatchOptions)
+    return spec.options

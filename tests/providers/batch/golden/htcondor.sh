@@ -1,0 +1,21 @@
+#!/usr/bin/env condor_submit
+
+MY.DaskWorkerName = "htcondor--$F(MY.JobId)--"
+batch_name = solar-20260102-030405-a1b2
+RequestCpus = MY.DaskWorkerCores
+RequestMemory = floor(MY.DaskWorkerMemory / 1048576)
+RequestDisk = floor(MY.DaskWorkerDisk / 1024)
+MY.JobId = "$(ClusterId).$(ProcId)"
+MY.DaskWorkerCores = 10
+MY.DaskWorkerMemory = 3145728000
+MY.DaskWorkerDisk = 4294967296
+accounting_group = GCIMS
+periodic_remove = (JobStatus == 2) && (time() - EnteredCurrentStatus > 5400)
+Output = /home/ada/runs/solar study/jobs/simulate-$(ClusterId).log
+Stream_Output = True
+MY.Project = "sun"
+
+Arguments = "-c 'exec 2>&1; export OMP_NUM_THREADS=1; export MKL_NUM_THREADS=1; export OPENBLAS_NUM_THREADS=1; module load python; . /models/setup.sh || exit; export SUN_HOME=''/opt/sun city''; export MOTTO=''it''""''""''s $(DOLLAR)HOME''; exec /opt/python/bin/python3 -m distributed.cli.dask_worker tls://10.0.0.1:8786 --name simulate-3~ --nthreads 4 --memory-limit 1572864000 --nworkers 2 --nanny --death-timeout 60 --no-dashboard --dashboard-address 127.0.0.1:0 --resources ''simulate=1000000000 compute-heavy=1000000000 licence=2 big=1000000000 threads=4'' --preload scalable.pools.worker_setup --preload-nanny scalable.pools.nanny_setup --interface ib0 --protocol tls --tls-ca-file /home/ada/.scalable/tls-1/ca.pem --tls-cert /home/ada/.scalable/tls-1/cert.pem --tls-key /home/ada/.scalable/tls-1/key.pem'"
+Executable = /bin/sh
+
+Queue

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+
+#BSUB -J solar-20260102-030405-a1b2
+#BSUB -q long
+#BSUB -n 10
+#BSUB -R "span[hosts=1]"
+#BSUB -W 01:30
+#BSUB -M 3000MB
+#BSUB -P GCIMS
+#BSUB -rn
+#BSUB -o '/home/ada/runs/solar study/jobs/simulate-%J.log'
+#BSUB -x
+export OMP_NUM_THREADS=1
+export MKL_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
+module load python
+. /models/setup.sh || exit
+export SUN_HOME='/opt/sun city'
+export MOTTO='it'"'"'s $HOME'
+exec /opt/python/bin/python3 -m distributed.cli.dask_worker tls://10.0.0.1:8786 --name simulate-3~ --nthreads 4 --memory-limit 1572864000 --nworkers 2 --nanny --death-timeout 60 --no-dashboard --dashboard-address 127.0.0.1:0 --resources 'simulate=1000000000 compute-heavy=1000000000 licence=2 big=1000000000 threads=4' --preload scalable.pools.worker_setup --preload-nanny scalable.pools.nanny_setup --interface ib0 --protocol tls --tls-ca-file /home/ada/.scalable/tls-1/ca.pem --tls-cert /home/ada/.scalable/tls-1/cert.pem --tls-key /home/ada/.scalable/tls-1/key.pem
