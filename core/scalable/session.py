@@ -299,7 +299,7 @@ class ScalableSession:
 
     def _close_at_exit(self) -> None:
         # The interpreter leaves the exception that ended the script here.
-        self.close("failed" if getattr(sys, "last_value", None) is not None else None)
+        self.close(_status_of(getattr(sys, "last_value", None)))
 
     def __enter__(self) -> Self:
         return self

@@ -493,7 +493,19 @@ def test_a_script_that_ends_with_an_error_and_never_closes_leaves_a_failed_run(s
 
 
 @pytest.mark.slow
+def test_ctrl_c_in_a_script_that_never_closes_marks_the_run_cancelled(spawn: Spawn, tmp_path: Path) -> None:
+    process = spawn("time.sleep(600)")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    assert _gone(children)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "summary.json").read_text())["status"] == "cancelled"
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_marks_it_cancelled(spawn: Spawn, tmp_path: Path) -> None:
+    # As it may come at any moment after the script said so, also before it is inside the block.
     process = spawn("with session: time.sleep(600)")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)

@@ -191,7 +191,7 @@ def _signals_kept() -> Iterator[None]:
     """
     with _configuration:
         before = signal.signal
-        signal.signal = lambda number, _handler: signal.getsignal(number)
+        signal.signal = lambda number, _handler: signal.getsignal(number)  # type: ignore[assignment]
         try:
             yield
         finally:
