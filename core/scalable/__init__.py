@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scalable.client import ScalableClient
     from scalable.errors import ScalableError
+    from scalable.providers.batch.cluster import SlurmCluster
     from scalable.session import ScalableSession
     from scalable.telemetry.measure import mark_failed
 
@@ -21,10 +22,11 @@ _HOMES = {
     "ScalableClient": "scalable.client",
     "ScalableError": "scalable.errors",
     "ScalableSession": "scalable.session",
+    "SlurmCluster": "scalable.providers.batch.cluster",
     "mark_failed": "scalable.telemetry.measure",
 }
 
-__all__ = ["ScalableClient", "ScalableError", "ScalableSession", "__version__", "mark_failed"]
+__all__ = ["ScalableClient", "ScalableError", "ScalableSession", "SlurmCluster", "__version__", "mark_failed"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dask.sizeof import sizeof
 from dask.tokenize import tokenize
@@ -27,21 +27,46 @@ if TYPE_CHECKING:
 __all__ = ["ScalableClient"]
 
 _NO_FEATURES: Mapping[str, Any] = {}
+_NO_TASKS: Mapping[str, TaskSpec] = {}
 _SMALL = frozenset({int, float, bool, type(None), complex})
+
+
+class Deployment(Protocol):
+    """Pools with what a client needs besides: what a script builds for itself."""
+
+    @property
+    def pools(self) -> PoolCluster:
+        """The pools."""
+        ...
+
+    @property
+    def router(self) -> Router:
+        """Which task goes where."""
+        ...
+
+    @property
+    def probe(self) -> TaskProbe | None:
+        """Told of every task."""
+        ...
+
+    def before_close(self, callback: Callable[[], None]) -> None:
+        """Call something before the pools are closed."""
+        ...
 
 
 class ScalableClient:
     """Submit tasks to the pools of one run.
 
-    Made by :meth:`scalable.ScalableSession.start`.
+    Made by :meth:`scalable.ScalableSession.start`, or by hand for a
+    :class:`scalable.SlurmCluster`: ``ScalableClient(cluster)``.
 
     Parameters
     ----------
-    cluster : PoolCluster
-        The pools.
-    router : Router
+    cluster : PoolCluster, or SlurmCluster
+        The pools; the second brings router and probe along.
+    router : Router, optional
         Which task goes where.
-    tasks : mapping of str to TaskSpec
+    tasks : mapping of str to TaskSpec, optional
         The manifest's tasks, for their defaults.
     probe : TaskProbe, optional
         Told of every task before it is submitted.
@@ -53,10 +78,18 @@ class ScalableClient:
     """
 
     def __init__(
-        self, cluster: PoolCluster, router: Router, tasks: Mapping[str, TaskSpec], probe: TaskProbe | None = None
+        self,
+        cluster: PoolCluster | Deployment,
+        router: Router | None = None,
+        tasks: Mapping[str, TaskSpec] = _NO_TASKS,
+        probe: TaskProbe | None = None,
     ) -> None:
+        if not isinstance(cluster, PoolCluster):
+            router, probe = cluster.router, cluster.probe
+            cluster.before_close(self.close)
+            cluster = cluster.pools
         self._cluster = cluster
-        self._router = router
+        self._router = router if router is not None else Router([pool.shape for pool in cluster.pools.values()], tasks)
         self._tasks = tasks
         self._probe = probe
         self._handing_over = threading.Lock()

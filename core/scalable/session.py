@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from scalable.pools.shape import base_of
 from scalable.providers import registry
 from scalable.settings import Settings
 from scalable.spec import DeploymentSpec, resolve
+from scalable.telemetry.facts import facts_of
 from scalable.telemetry.recorder import Recorder, RunStatus, new_run_id
 
 if TYPE_CHECKING:
@@ -235,28 +237,9 @@ class ScalableSession:
         return run.client
 
     def _write_facts(self, recorder: Recorder, plan: Plan) -> None:
-        from scalable import __version__  # noqa: PLC0415  (the package's face imports this module)
-
-        spec = self.spec
-        recorder.start(
-            {
-                "run_id": self.run_id,
-                "project": spec.project,
-                "target": spec.target,
-                "provider": spec.provider,
-                "overlay": spec.overlay,
-                "scalable_version": __version__,
-                "python": sys.version.split()[0],
-                "manifest_path": None if spec.manifest_path is None else str(spec.manifest_path),
-                "fingerprint": spec.fingerprint,
-                "objectives": {
-                    "budget_usd": spec.objectives.budget_usd,
-                    "deadline_hours": spec.objectives.deadline_hours,
-                },
-            }
-        )
+        recorder.start(facts_of(self.spec, self.run_id))
         recorder.write_json("plan.json", plan.to_json())
-        recorder.write("manifest.yaml", spec.manifest_text)
+        recorder.write("manifest.yaml", self.spec.manifest_text)
 
     def progress(self) -> tuple[TagProgress, ...]:
         """Return how far the run is, by tag; empty when it is not under way."""
@@ -321,6 +304,9 @@ class TagProgress:
         or cancelled.
     workers : int
         Workers that are up and serve the tag.
+    waiting : str
+        What workers that were asked for wait for, where that is known, such as
+        ``'3 PENDING (Resources)'``.
     """
 
     tag: str
@@ -330,6 +316,7 @@ class TagProgress:
     done: int
     failed: int
     workers: int
+    waiting: str = ""
 
 
 class _Run:
@@ -397,6 +384,7 @@ class _Run:
             blocked, ready = live.get(tag, (0, 0))
             pools = [self.cluster.pools[name] for name in self.router.pools_for({tag: 1.0} if tag else {})]
             workers = sum(pool.up for pool in pools)
+            notes = sum((pool.waiting for pool in pools), Counter[str]())
             running = min(ready, sum(pool.up * pool.shape.threads for pool in pools))
             ended: Mapping[str, int] = self.probe.counts_by_tag.get(tag, {})
             rows.append(
@@ -408,6 +396,7 @@ class _Run:
                     ended.get("completed", 0),
                     ended.get("failed", 0) + ended.get("cancelled", 0),
                     workers,
+                    ", ".join(f"{count} {note}" for note, count in notes.items()),
                 )
             )
         return tuple(rows)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +42,19 @@ def test_an_idle_workers_place_goes_to_a_pool_that_misses_workers_once_that_is_s
     later = [load("a", 3, 0, surplus_s=5.0), load("b", 1, 9)]
     assert share(soon, FIXED).counts == {}
     assert share(later, FIXED).counts == {"a": 0, "b": 4}
+
+
+def test_a_worker_that_took_long_to_get_is_kept_for_as_long_before_another_pool_gets_its_place() -> None:
+    hard_won = PoolLoad("a", 3, 1, 0, surplus_s=50.0, startup_s=60.0)
+    starved = load("b", 1, 9)
+    assert share([hard_won, starved], FIXED).counts == {}
+    assert share([replace(hard_won, surplus_s=61.0), starved], FIXED).counts == {"a": 0, "b": 4}
+
+
+def test_a_worker_that_took_long_to_get_is_kept_three_times_as_long_before_it_goes_for_good() -> None:
+    hard_won = PoolLoad("a", 4, 1, 0, surplus_s=170.0, startup_s=60.0)
+    assert share([hard_won], Limits(1, 4)).counts == {}
+    assert share([replace(hard_won, surplus_s=181.0)], Limits(1, 4)).counts == {"a": 1}
 
 
 def test_workers_are_counted_by_the_tasks_they_run_at_a_time() -> None:

@@ -35,7 +35,8 @@ def _table(rows: tuple[TagProgress, ...]) -> Table:
     table.add_column("tag")
     for title in ("queued", "running", "done", "failed", "workers"):
         table.add_column(title, justify="right")
+    table.add_column("")
     for row in rows:
         cells = (row.queued + row.blocked, row.running, row.done, row.failed, row.workers)
-        table.add_row(row.tag or "(any)", *map(str, cells))
+        table.add_row(row.tag or "(any)", *map(str, cells), row.waiting)
     return table

@@ -324,8 +324,12 @@ class PoolCluster:
         self.sync(self._start_pools, counts, reason)
 
     async def _start_pools(self, counts: Mapping[str, int], reason: str) -> None:
+        pools = [self.pools[name] for name in counts]
+        for pool in pools:
+            # Whoever asks again has mended what was wrong, or will be told once more.
+            pool.broken, pool.cause, pool.failures = "", None, 0
         self.scale(counts, reason)
-        for pool in self.pools.values():
+        for pool in pools:
             while pool.desired and not pool.up and not any(member.requested for member in pool.staying):
                 if isinstance(pool.cause, ProviderError):
                     raise pool.cause

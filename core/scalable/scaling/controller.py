@@ -106,7 +106,10 @@ class Controller:
         loads = []
         for name, pool in pools.items():
             threads = ready[name] / workers_needed[name] if ready[name] else float(pool.shape.threads)
-            load = PoolLoad(name, pool.desired, threads, ready[name])
+            # A worker that has been waiting for longer than the last one says more than that one.
+            waits = (now - member.asked_at for member in pool.staying if not member.up)
+            startup_s = max((pool.startup_s, *waits))
+            load = PoolLoad(name, pool.desired, threads, ready[name], startup_s=startup_s)
             if load.workers <= load.useful:
                 self._useful_at[name] = now
             loads.append(replace(load, surplus_s=now - self._useful_at.setdefault(name, now)))

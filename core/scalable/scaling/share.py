@@ -11,10 +11,12 @@ from scalable.spec import Limits
 __all__ = ["Decision", "PoolLoad", "share"]
 
 SETTLE_S = 3.0
-"""Seconds a worker must have been of no use before another pool gets its place."""
+"""Seconds a worker must have been of no use before another pool gets its place, if it starts faster than that."""
 
 KEEP_S = 10.0
-"""Seconds a worker must have been of no use before it leaves for good."""
+"""Seconds a worker must have been of no use before it leaves for good, if it starts much faster than that."""
+
+_STARTUPS_KEPT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class PoolLoad:
         Tasks that run or could run now.
     surplus_s : float
         Seconds for which there have been more workers than tasks need.
+    startup_s : float
+        Seconds that a worker takes from when it is wanted until it is up, a queue's included.
     """
 
     name: str
@@ -40,6 +44,17 @@ class PoolLoad:
     threads: float
     ready: int
     surplus_s: float = 0.0
+    startup_s: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether a worker of no use may give its place up: it has been for as long as it took to get it."""
+        return self.surplus_s >= max(SETTLE_S, self.startup_s)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether a worker of no use may go for good."""
+        return self.surplus_s >= max(KEEP_S, _STARTUPS_KEPT * self.startup_s)
 
     @property
     def useful(self) -> int:
@@ -119,7 +134,7 @@ class _Table:
         if missing[name] <= 0:
             return False
         if self.room() <= 0:
-            donors = [one for one in self.counts if self.surplus(one) > 0 and self.loads[one].surplus_s >= SETTLE_S]
+            donors = [one for one in self.counts if self.surplus(one) > 0 and self.loads[one].settled]
             if not donors:
                 return False
             self.take(max(donors, key=self.surplus), name)
@@ -129,7 +144,7 @@ class _Table:
     def shrink(self, load: PoolLoad) -> None:
         spare = sum(self.counts.values()) - self.limits.minimum
         leaving = min(spare, self.surplus(load.name))
-        if leaving > 0 and load.surplus_s >= KEEP_S:
+        if leaving > 0 and load.unwanted:
             self.counts[load.name] -= leaving
             self.reasons[load.name] = f"{leaving} workers of no use for {load.surplus_s:.0f} s"
 

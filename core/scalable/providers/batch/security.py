@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ __all__ = ["DIRECTORY_PREFIX", "make_certificates", "security_of"]
 
 DIRECTORY_PREFIX = "scalable-tls-"
 """What the names of directories begin with that hold nothing but a run's certificates."""
+
+_CLOCKS_APART = timedelta(days=1)
+_LONGEST_RUN = timedelta(days=730)
 
 
 def make_certificates(parent: Path) -> TlsFiles:
@@ -36,22 +41,17 @@ def make_certificates(parent: Path) -> TlsFiles:
     MissingExtra
         If ``cryptography`` is not installed.
     """
-    from distributed.security import Security  # noqa: PLC0415  (Dask is not needed to validate)
-
-    try:
-        temporary = Security.temporary()
-    except ImportError as error:
-        raise MissingExtra("certificates need cryptography: pip install 'scalable-workflows[slurm]'") from error
+    certificate, key = _self_signed()
     try:
         parent.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=DIRECTORY_PREFIX, dir=parent))
         files = TlsFiles(directory, directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
-        for path, text in (
-            (files.ca, temporary.tls_ca_file),
-            (files.cert, temporary.tls_scheduler_cert),
-            (files.key, temporary.tls_scheduler_key),
-        ):
-            _write_for_owner_only(path, str(text))
+        try:
+            for path, content in ((files.ca, certificate), (files.cert, certificate), (files.key, key)):
+                _write_for_owner_only(path, content)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
     except OSError as error:
         raise ProviderError(
             f"cannot write the run's certificates below {parent}: {error.strerror}; "
@@ -60,9 +60,39 @@ def make_certificates(parent: Path) -> TlsFiles:
     return files
 
 
+def _self_signed() -> tuple[bytes, bytes]:
+    """Return a new certificate and its key, as PEM.
+
+    Dask can make one too, but that is valid from this very moment on, and so for nobody
+    on a node whose clock is a little behind.
+    """
+    try:
+        from cryptography import x509  # noqa: PLC0415  (not needed to validate)
+        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtra("certificates need cryptography: pip install 'scalable-workflows[slurm]'") from error
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "scalable")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_APART)
+        .not_valid_after(now + _LONGEST_RUN)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def security_of(files: TlsFiles) -> Security:
     """Return Dask's security settings for scheduler, workers and clients with these files."""
-    from distributed.security import Security  # noqa: PLC0415
+    from distributed.security import Security  # noqa: PLC0415  (Dask is not needed to validate)
 
     return Security(
         require_encryption=True,
@@ -75,6 +105,6 @@ def security_of(files: TlsFiles) -> Security:
     )
 
 
-def _write_for_owner_only(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(text)
+def _write_for_owner_only(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(content)
