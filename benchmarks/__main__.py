@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("throughput", "telemetry", "startup", "counts")
+BENCHMARKS = ("throughput", "telemetry", "startup", "counts", "slurm")
 
 
 def main(names: list[str]) -> int:

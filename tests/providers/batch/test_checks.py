@@ -192,3 +192,19 @@ def test_a_directory_for_logs_that_a_system_cannot_name_is_refused(provider: str
     issue = only(provider=provider, log_directory=directory)
     assert issue.startswith("E_BAD_VALUE targets.t.log_directory: ")
     assert issue.endswith("; choose another directory")
+
+
+@pytest.mark.parametrize(
+    "directive", ["-J mine", "-Jmine", "--job-name=mine", "--array=1-3", "-a 1-3", "--comment x", "-W"]
+)
+def test_what_the_jobs_of_a_run_are_found_by_cannot_be_changed(directive: str) -> None:
+    said = only(job_extra_directives=["--mail-type=END", directive])
+    assert said.startswith("E_OPTION_CONFLICT targets.t.job_extra_directives.1: ")
+    assert "is Scalable's own" in said
+
+
+@pytest.mark.parametrize(
+    "directive", ["--constraint=skylake", "-A other", "--contiguous", "--requeue", "-w n1", "--acctg-freq=10"]
+)
+def test_other_directives_are_the_users(directive: str) -> None:
+    assert found(job_extra_directives=[directive]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from scalable.errors import Issue, ValidationReport
@@ -13,6 +14,10 @@ from scalable.spec import ComponentSpec, DeploymentSpec, TaskSpec
 from scalable.units import format_duration
 
 __all__ = ["check_batch"]
+
+
+# Words of sbatch(1), which takes the long ones shortened as well.
+_RESERVED = re.compile(r"--(job-n|com|ar)[a-z-]*|-[JaW](?=\S|\s|$)|--(wait|test-only)")
 
 
 def check_batch(spec: DeploymentSpec) -> ValidationReport:
@@ -28,6 +33,8 @@ def check_batch(spec: DeploymentSpec) -> ValidationReport:
     system = SYSTEMS[spec.provider]
     issues = [*too_few_workers(spec, remote_limits(options).maximum, *_what_limits(options))]
     issues += _target(spec, options, system)
+    if system.name == "slurm":
+        issues += _reserved(spec, options)
     for component in spec.components.values():
         issues += _resources(spec, options, system, component)
         issues += _container(spec, options, component)
@@ -62,6 +69,16 @@ def _target(spec: DeploymentSpec, options: BatchOptions, system: BatchSystem) ->
         what = "cpus and memory are" if system.name == "sge" else "memory is"
         message = f"{what} not asked for: how to do so differs between clusters of {system.title}"
         yield spec.issue("W_NOT_BOOKED", f"{where}.provider", message, "set resource_spec as your cluster has it")
+
+
+def _reserved(spec: DeploymentSpec, options: BatchOptions) -> Iterator[Issue]:
+    """Yield the directives by which Slurm would lose what the jobs of a run are known by."""
+    for number, directive in enumerate(options.job_extra_directives):
+        option = _RESERVED.match(directive)
+        if option is not None:
+            path = f"targets.{spec.target}.job_extra_directives.{number}"
+            message = f"{option[0]} is Scalable's own: by name and comment the jobs of a run are found again"
+            yield spec.issue("E_OPTION_CONFLICT", path, message, "remove it")
 
 
 def _first_of(signs: str, text: str | None) -> str:
