@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import secrets
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -92,6 +93,10 @@ class ScalableClient:
         self._router = router if router is not None else Router([pool.shape for pool in cluster.pools.values()], tasks)
         self._tasks = tasks
         self._probe = probe
+        # Counted, not random for each: asking the system for randomness hands the interpreter over to
+        # the scheduler's thread, which keeps it for milliseconds. A digit first marks it off the name.
+        self._mark = f"0{secrets.token_hex(8)}"
+        self._numbers = itertools.count()
         self._handing_over = threading.Lock()
         self._closed = False
         self.dask = Client(
@@ -159,7 +164,7 @@ class ScalableClient:
         if pure is None:
             pure = defaults is not None and defaults.cache
         if key is None:
-            key = f"{title}-{tokenize(func, args, kwargs) if pure else uuid.uuid4().hex}"
+            key = f"{title}-{tokenize(func, args, kwargs) if pure else self._unique()}"
         submissions = {key: self._submission(title, route, _checked(title, features), (*args, *kwargs.values()))}
         options = self._options(title, route, retries, priority, workers)
         with self._announced(title, submissions):
@@ -210,7 +215,7 @@ class ScalableClient:
         defaults = self._tasks.get(title)
         if pure is None:
             pure = defaults is not None and defaults.cache
-        keys = _keys_for(title, key, func, calls, kwargs, pure=pure)
+        keys = _keys_for(title, key, func, calls, kwargs, None if pure else self._unique())
         given = _features_of_each(title, features, len(calls))
         more = tuple(kwargs.values())
         submissions = {
@@ -280,6 +285,10 @@ class ScalableClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _unique(self) -> str:
+        """Return what no key of any client holds."""
+        return f"{self._mark}{next(self._numbers):x}"
 
     def _route(self, tag: str | None, title: str, capabilities: Mapping[str, float] | Iterable[str] | None) -> Route:
         route = self._router.route(tag, title, _amounts(capabilities))
@@ -385,8 +394,7 @@ def _keys_for(
     func: Callable[..., Any],
     calls: list[tuple[Any, ...]],
     kwargs: Mapping[str, Any],
-    *,
-    pure: bool,
+    unique: str | None,
 ) -> list[str]:
     if key is not None and not isinstance(key, str):
         keys = list(key)
@@ -394,7 +402,6 @@ def _keys_for(
             raise TaskError(f"map of '{title}': {len(keys)} keys for {len(calls)} calls")
         return keys
     prefix = key or title
-    if pure:
+    if unique is None:
         return [f"{prefix}-{tokenize(func, call, kwargs)}" for call in calls]
-    batch = uuid.uuid4().hex
-    return [f"{prefix}-{batch}-{number}" for number in range(len(calls))]
+    return [f"{prefix}-{unique}-{number}" for number in range(len(calls))]
