@@ -25,7 +25,7 @@ def steady(text: str) -> list[str]:
 
 
 def _steady(line: str) -> str:
-    line = re.sub(r"run-\d{8}T\d{6}Z-(\w+)-[0-9a-f]{8}", r"run-\1", line)
+    line = re.sub(r"run-\d{8}T\d{6}Z-([\w-]+)-[0-9a-f]{8}", r"run-\1", line)
     line = re.sub(r"^(\s*(?:picture|report|Files:) ).*/(\S+/\S+)$", r"\1 \2", line)
     measured = re.match(r"(Workers|Duration|Efficiency|Scaling events|  \S+: \d|  \w+ +\d|   \d+ tasks)", line)
     if measured:

@@ -30,12 +30,12 @@ def run(folder: Path, *command: str, **environment: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "scalable.yaml").write_text(block(README, "yaml"))
+    (tmp_path / "scalable.yaml").write_text(block(README, "yaml", "project:"))
     return tmp_path
 
 
 def test_the_manifest_has_twelve_lines_and_is_valid(folder: Path) -> None:
-    assert len(block(README, "yaml").splitlines()) == 12
+    assert len(block(README, "yaml", "project:").splitlines()) == 12
     assert "ok" in run(folder, "scalable", "validate")
 
 

@@ -215,7 +215,7 @@ class ScalableClient:
         defaults = self._tasks.get(title)
         if pure is None:
             pure = defaults is not None and defaults.cache
-        keys = _keys_for(title, key, func, calls, kwargs, None if pure else self._unique())
+        keys = _keys_for(title, key, func, calls, kwargs, unique=None if pure else self._unique())
         given = _features_of_each(title, features, len(calls))
         more = tuple(kwargs.values())
         submissions = {
@@ -394,6 +394,7 @@ def _keys_for(
     func: Callable[..., Any],
     calls: list[tuple[Any, ...]],
     kwargs: Mapping[str, Any],
+    *,
     unique: str | None,
 ) -> list[str]:
     if key is not None and not isinstance(key, str):

@@ -30,6 +30,7 @@ BATCH: dict[str, Any] = {
     "n_workers": 2,
     "adaptive": {"minimum": 1, "maximum": 8},
     "workers_per_job": 2,
+    "threads_per_worker": 1,
     "insecure": True,
 }
 

@@ -84,6 +84,7 @@ class SlurmCluster:
     ) -> None:
         given = {"queue": queue, "account": account, "walltime": walltime, "interface": interface, **options}
         model = _checked(SlurmOptions, "SlurmCluster", given)
+        self._threads = model.threads_per_worker
         settings = Settings.from_environ()
         self.run_id = new_run_id("slurm-cluster")
         self.run_dir = settings.runs_dir / self.run_id if settings.telemetry else None
@@ -199,7 +200,7 @@ class SlurmCluster:
         for warning in report.warnings:
             logger.warning("%s", warning)
         self._components[tag] = component
-        self.pools.sync(self._add_pool, PoolShape.of(component))
+        self.pools.sync(self._add_pool, PoolShape.of(component, self._threads))
 
     async def _add_pool(self, shape: PoolShape) -> None:
         self.pools.add_pool(shape)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from scalable.manifest.fields import Flag, Memory, Text, Walltime, problem
-from scalable.providers.options.common import RemoteOptions
+from scalable.providers.options.common import RemoteOptions, ThreadsPerWorker
 
 __all__ = [
     "BatchOptions",
@@ -58,6 +58,8 @@ class BatchOptions(RemoteOptions):
         Port of the scheduler; any free one by default.
     workers_per_job : int
         Workers of one job.
+    threads_per_worker : int or None
+        Tasks that a worker runs at a time; by default as many as its component has whole cpus.
     insecure : bool
         Whether the connections go without encryption and without a certificate.
     """
@@ -74,6 +76,7 @@ class BatchOptions(RemoteOptions):
     shared_temp_directory: Text | None = None
     scheduler_port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_check_port)] | None = None
     workers_per_job: Annotated[int, Field(ge=1), BeforeValidator(_check_workers_per_job)] = 1
+    threads_per_worker: ThreadsPerWorker | None = None
     insecure: Flag = False
 
 

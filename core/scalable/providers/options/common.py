@@ -8,8 +8,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from scalable.manifest.fields import Adaptive, MaxWorkers, Section, check_positive_int, problem
 
-__all__ = ["RemoteOptions", "ScalingOptions", "WorkerCount"]
+__all__ = ["RemoteOptions", "ScalingOptions", "ThreadsPerWorker", "WorkerCount"]
 
+ThreadsPerWorker = Annotated[
+    int, Field(ge=1), BeforeValidator(check_positive_int("E_BAD_THREADS_PER_WORKER", "threads_per_worker"))
+]
 WorkerCount = Annotated[int, Field(ge=1), BeforeValidator(check_positive_int("E_BAD_N_WORKERS", "n_workers"))]
 
 

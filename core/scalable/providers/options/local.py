@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from scalable.manifest.fields import Flag, MaxWorkers, check_flag, check_positive_int, problem
-from scalable.providers.options.common import ScalingOptions
+from scalable.manifest.fields import Flag, MaxWorkers, check_flag, problem
+from scalable.providers.options.common import ScalingOptions, ThreadsPerWorker
 
 __all__ = ["LocalOptions"]
 
@@ -38,12 +38,7 @@ class LocalOptions(ScalingOptions):
 
     # Narrower than in the base: here a number always holds.
     max_workers: MaxWorkers = 1
-    threads_per_worker: (
-        Annotated[
-            int, Field(ge=1), BeforeValidator(check_positive_int("E_BAD_THREADS_PER_WORKER", "threads_per_worker"))
-        ]
-        | None
-    ) = None
+    threads_per_worker: ThreadsPerWorker | None = None
     processes: Annotated[bool, BeforeValidator(check_flag("E_BAD_PROCESSES_FLAG", "processes"))] = False
     containers: Annotated[Literal["none"], BeforeValidator(_check_containers)] = "none"
     dashboard: Flag = False
