@@ -85,10 +85,10 @@ class ScalableClient:
         tasks: Mapping[str, TaskSpec] = _NO_TASKS,
         probe: TaskProbe | None = None,
     ) -> None:
+        deployment: Deployment | None = None
         if not isinstance(cluster, PoolCluster):
-            router, probe = cluster.router, cluster.probe
-            cluster.before_close(self.close)
-            cluster = cluster.pools
+            deployment, cluster = cluster, cluster.pools
+            router, probe = deployment.router, deployment.probe
         self._cluster = cluster
         self._router = router if router is not None else Router([pool.shape for pool in cluster.pools.values()], tasks)
         self._tasks = tasks
@@ -106,6 +106,8 @@ class ScalableClient:
             loop=cluster.loop,
             name="scalable",
         )
+        if deployment is not None:
+            deployment.before_close(self.close)
 
     def submit(
         self,

@@ -57,6 +57,11 @@ def test_a_worker_that_took_long_to_get_is_kept_three_times_as_long_before_it_go
     assert share([replace(hard_won, surplus_s=181.0)], Limits(1, 4)).counts == {"a": 1}
 
 
+def test_no_worker_is_kept_for_more_than_ten_minutes_however_long_it_was_in_coming() -> None:
+    hard_won = PoolLoad("a", 4, 1, 0, surplus_s=601.0, startup_s=7200.0)
+    assert share([hard_won], Limits(1, 4)).counts == {"a": 1}
+
+
 def test_workers_are_counted_by_the_tasks_they_run_at_a_time() -> None:
     assert share([load("a", 0, 10, threads=4)], Limits(0, 9)).counts == {"a": 3}
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -264,6 +264,7 @@ class PoolCluster:
         self._closed = False
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(silence_logging_cmgr(logging.WARNING))
+        self._stack.enter_context(_calm())
         self._runner = LoopRunner()
         self._runner.start()
         self._deaths = Deaths(self._judge)
@@ -419,10 +420,13 @@ class PoolCluster:
             member.up = True
             member.up_at = time.time()
             pool.startup_s = time.monotonic() - member.asked_at
-            pool.failures = 0
+            # Also if the pool was given up: another that was under way has come after all.
+            pool.failures, pool.broken, pool.cause = 0, "", None
 
     def _start_failed(self, pool: Pool, error: Exception) -> None:
         if pool.broken:
+            # It may have been the last that was under way.
+            self._fail_stranded()
             return
         pool.failures += 1
         if str(error) != pool.said:
@@ -539,7 +543,9 @@ class PoolCluster:
         try:
             await _finished(member)
             worker = self._worker(member)
-            if worker is not None and not await ready_to_leave(self.scheduler, worker, self._moving):
+            if worker is not None and not await ready_to_leave(
+                self.scheduler, worker, self._moving, for_good=member.expiring
+            ):
                 member.retiring = False
                 if not member.expiring:
                     self._try_later(pool, reason)
@@ -642,6 +648,7 @@ class PoolCluster:
 
     async def _mourn(self, pool: Pool, member: Member, address: str) -> None:
         """Wait until it is clear that a worker does not come back, and have another in its place."""
+        lost = [member]
         if member.remote is None:
             # A nanny starts its worker again by itself; whoever has not by then never will.
             await asyncio.sleep(_LOST_AFTER_S)
@@ -650,12 +657,18 @@ class PoolCluster:
                 end = await asyncio.wait_for(member.remote.over(lost=True), _LOST_AFTER_S)
                 self._deaths.report(address, out_of_memory=end.out_of_memory)
                 logger.warning("worker %s is lost: %s", member.name, end.text)
-        self._replace(pool, member)
+                # Together, so that a group takes the place of a group.
+                others = (one for one in pool.members.values() if one.up and one is not member)
+                lost += [one for one in others if _group(one) == _group(member)]
+        self._replace(pool, lost)
 
-    def _replace(self, pool: Pool, member: Member) -> None:
-        if not self._closing and member.name in pool.members and self._worker(member) is None and not member.retiring:
-            member.retiring = True
-            self._spawn(self._leave(pool, member, "lost"))
+    def _replace(self, pool: Pool, lost: Iterable[Member]) -> None:
+        for member in lost:
+            gone = member.name not in pool.members or member.retiring
+            if not (self._closing or gone or self._worker(member) is not None):
+                # Nor does it take the place of another until it is out of the books.
+                member.retiring = member.expiring = True
+                self._spawn(self._leave(pool, member, "lost"))
 
     def close(self) -> None:
         """End every worker and the scheduler; harmless when repeated."""
@@ -688,6 +701,21 @@ class PoolCluster:
             await self.scheduler.close()
         if self._before_close is not None:
             await self._before_close()
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Keep out of the log what is no news: a worker that was told to leave is heard of once more."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Received heartbeat from unregistered worker")
+
+    scheduler = logging.getLogger("distributed.scheduler")
+    scheduler.addFilter(wanted)
+    try:
+        yield
+    finally:
+        scheduler.removeFilter(wanted)
 
 
 def _megabytes(size: int) -> str:

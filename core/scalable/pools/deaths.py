@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,9 @@ class Deaths(SchedulerPlugin):
         self._scheduler: Scheduler | None = None
         self._workers: dict[str, WorkerState] = {}
         self._guilty: dict[str, set[Any]] = {}
+        self._clock = itertools.count(1)
+        self._sent: dict[Any, tuple[WorkerState | None, int]] = {}
+        self._freed: dict[str, int] = {}
         self._ordered: set[str] = set()
         self._cases: dict[str, _Case] = {}
         self._reports: dict[str, tuple[bool, int]] = {}
@@ -105,6 +109,7 @@ class Deaths(SchedulerPlugin):
         """Let go of a worker whose tasks have all been sent elsewhere, or are held."""
         self._workers.pop(worker, None)
         self._guilty.pop(worker, None)
+        self._freed.pop(worker, None)
         self._ordered.discard(worker)
         report = self._reports.pop(worker, None)
         case = self._cases.get(worker)
@@ -125,7 +130,18 @@ class Deaths(SchedulerPlugin):
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, stimulus_id: str = "", **kwargs: Any) -> None:
         """Acquit a task that its dead worker had not begun, and hold one that it had."""
-        if start != "processing" or finish not in {"released", "erred"}:
+        if finish == "processing":
+            assert self._scheduler is not None
+            self._sent[key] = (self._scheduler.tasks[key].processing_on, next(self._clock))
+        elif start == "processing":
+            self._left(key, finish, kwargs.get("worker"))
+            self._sent.pop(key, None)
+
+    def _left(self, key: Any, finish: str, by: str | None) -> None:
+        """Look at a task that does not run any more, nor wait in line."""
+        if by in self._workers and self._workers[by].status.name != "closed":
+            self._freed[by] = next(self._clock)
+        if finish not in {"released", "erred"}:
             return
         assert self._scheduler is not None
         task = self._scheduler.tasks[key]
@@ -145,13 +161,24 @@ class Deaths(SchedulerPlugin):
             task.prefix.suspicious -= 1
 
     def _begun(self, worker: WorkerState, task: TaskState) -> set[Any]:
-        """Return the keys of the tasks that a dead worker was running: the first of its line."""
+        """Return the keys of the tasks that a dead worker was running: the first of its line.
+
+        When a thread was freed, it took what had the highest priority of what was there; an
+        idle one takes what comes first. When one came that was stolen from another worker is not known.
+        """
         guilty = self._guilty.get(worker.address)
         if guilty is None:
             had = [task, *worker.processing]
             known = [one for one in had if one in worker.executing]
             rest = (one for one in had if one not in worker.executing)
-            first = heapq.nsmallest(max(0, worker.nthreads - len(known)), rest, key=lambda one: one.priority or ())
+            freed = self._freed.get(worker.address, 0)
+
+            def turn(one: TaskState) -> tuple[Any, ...]:
+                to, sent = self._sent.get(one.key, (None, 0))
+                priority = one.priority or ()
+                return (2, priority) if to is not worker else (1, sent) if sent > freed else (0, priority)
+
+            first = heapq.nsmallest(max(0, worker.nthreads - len(known)), rest, key=turn)
             guilty = self._guilty[worker.address] = {one.key for one in (*known, *first)}
         return guilty
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 import weakref
 from pathlib import Path
 from typing import Any, Final
@@ -22,21 +23,33 @@ DIED: Final = "scalable-worker-died"
 """Dask event topic: what a worker died of, by the nanny that it had."""
 
 _LOOK_MS = 100.0
+_LATE_S = 1.0
 _NEARLY_ALL = 0.95
 
 _watches: weakref.WeakKeyDictionary[Any, _Watch] = weakref.WeakKeyDictionary()
 
 
 class _Kernel:
-    """Processes that the kernel killed for memory here, as far as some worker's death was put down to them."""
+    """Processes that the kernel killed for memory here, of late.
+
+    Those of before may have been children of a task, which the worker survived.
+    """
 
     def __init__(self) -> None:
-        self.counted = _memory_kills()
+        self._before = self._last = _memory_kills()
+        self._read_at = time.monotonic()
 
-    def new(self) -> bool:
-        """Whether there are more of them than at the last call."""
-        before, self.counted = self.counted, _memory_kills()
-        return self.counted > before
+    def look(self) -> None:
+        """Keep the count of at least a second ago; called while the workers live."""
+        now = time.monotonic()
+        if now - self._read_at >= _LATE_S:
+            self._before, self._last, self._read_at = self._last, _memory_kills(), now
+
+    def killed(self) -> bool:
+        """Whether one was killed in the last second or two, that no other worker's death was put down to."""
+        before, count = self._before, _memory_kills()
+        self._before = self._last = count
+        return count > before
 
 
 @functools.cache
@@ -78,9 +91,11 @@ class _Watch:
         pid = self._nanny.pid
         if pid is not None and pid == self._pid:
             self._address = self._nanny.worker_address or self._address
+            # Since the task began: the worker resets it for each.
             peak = _high_water(pid)
-            self._peak = max(self._peak, peak)
+            self._peak = peak or self._peak
             if peak:
+                _kernel().look()
                 return
         if self._pid is not None and self._address:
             self._tell()
@@ -88,7 +103,7 @@ class _Watch:
 
     def _tell(self) -> None:
         limit = self._nanny.memory_manager.memory_limit
-        out_of_memory = _kernel().new() or bool(limit and self._peak >= _NEARLY_ALL * limit)
+        out_of_memory = _kernel().killed() or bool(limit and self._peak >= _NEARLY_ALL * limit)
         message = {"worker": self._address, "out_of_memory": out_of_memory, "peak_bytes": self._peak}
         self._address = ""
         if self._nanny.status.name == "running":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 from distributed.protocol.pickle import dumps
+from distributed.protocol.serialize import Serialize, Serialized, deserialize
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -27,7 +28,9 @@ _RESUME_S = 10.0
 _AT_A_TIME = 500
 
 
-async def ready_to_leave(scheduler: Scheduler, worker: WorkerState, moving: asyncio.Lock) -> bool:
+async def ready_to_leave(
+    scheduler: Scheduler, worker: WorkerState, moving: asyncio.Lock, *, for_good: bool = False
+) -> bool:
     """Bring a worker to where nothing is lost when it ends.
 
     Its results move to others, running tasks finish, the rest is handed back.
@@ -41,14 +44,18 @@ async def ready_to_leave(scheduler: Scheduler, worker: WorkerState, moving: asyn
     moving : asyncio.Lock
         One for all workers: results are moved from one at a time, so that each can hand
         over to those that leave after it, and one is left where nobody else is.
+    for_good : bool
+        Whether it is to begin nothing any more, even if its results have to stay.
 
     Returns
     -------
     bool
         Whether it may end now, or has ended by itself; ``False`` where it holds results
-        that no other worker can take, in which case it works on as before.
+        that no other worker can take, in which case it works on as before, unless it leaves for good.
     """
-    if not await _move_results(scheduler, worker, moving):
+    if for_good:
+        _stop(scheduler, worker)
+    if not await _move_results(scheduler, worker, moving, for_good=for_good):
         return False
     await _hand_back(scheduler, worker)
     pause = _FIRST_LOOK_S
@@ -56,22 +63,44 @@ async def ready_to_leave(scheduler: Scheduler, worker: WorkerState, moving: asyn
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_LOOK_S)
     # What it finished meanwhile has to move as well.
-    alone = any(len(task.who_has or ()) < 2 for task in worker.has_what)
-    return not (alone and _present(scheduler, worker)) or await _move_results(scheduler, worker, moving)
+    return not (_needed(worker) and _present(scheduler, worker)) or await _move_results(
+        scheduler, worker, moving, for_good=for_good
+    )
 
 
 def _present(scheduler: Scheduler, worker: WorkerState) -> bool:
     return scheduler.workers.get(worker.address) is worker
 
 
-async def _move_results(scheduler: Scheduler, worker: WorkerState, moving: asyncio.Lock) -> bool:
-    """Stop a worker and copy its results; where that cannot be, let it work on and return ``False``."""
+def _needed(worker: WorkerState) -> bool:
+    """Whether a worker has results that no other has."""
+    return any(len(task.who_has or ()) < 2 for task in worker.has_what)
+
+
+def _stop(scheduler: Scheduler, worker: WorkerState) -> None:
+    """Have a worker begin no more tasks: the status to which Dask goes back if its results cannot move."""
+    if _present(scheduler, worker):
+        status, stimulus = Status.closing_gracefully, f"stop-{time.time()}"
+        scheduler.handle_worker_status_change(status, worker, stimulus)
+        message = {"op": "worker-status-change", "status": status.name, "stimulus_id": stimulus}
+        scheduler.stream_comms[worker.address].send(message)
+
+
+async def _move_results(
+    scheduler: Scheduler, worker: WorkerState, moving: asyncio.Lock, *, for_good: bool = False
+) -> bool:
+    """Stop a worker and copy its results; return whether that could be. If not, it works on, or not if `for_good`."""
     async with moving:
         if not _present(scheduler, worker):
             return True
+        if for_good and _needed(worker) and scheduler.running <= {worker}:
+            # Dask would warn of that, every time.
+            return False
         moved = await scheduler.retire_workers(workers=[worker.address], close_workers=False, remove=False)
         if moved or not _present(scheduler, worker):
             return True
+        if for_good:
+            return False
         # Dask goes back to the status from before, which may be that of an earlier try.
         await _on_worker(scheduler, worker, _resume)
         deadline = time.monotonic() + _RESUME_S
@@ -111,7 +140,11 @@ async def _on_worker(scheduler: Scheduler, worker: WorkerState, function: Callab
     message = {"op": "run", "function": dumps(function), "args": dumps(()), "kwargs": dumps({}), "wait": True}
     answers = await scheduler.broadcast(msg=message, workers=[worker.address], on_error="ignore")
     answer = answers.get(worker.address)
-    return answer.get("result") if isinstance(answer, dict) else None
+    result = answer.get("result") if isinstance(answer, dict) else None
+    # The scheduler takes what it is sent as it comes: what it passes on is not for it to read.
+    if isinstance(result, Serialized):
+        return deserialize(result.header, result.frames)
+    return result.data if isinstance(result, Serialize) else result
 
 
 def _under_way(dask_worker: Any) -> int:

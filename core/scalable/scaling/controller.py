@@ -106,8 +106,9 @@ class Controller:
         loads = []
         for name, pool in pools.items():
             threads = ready[name] / workers_needed[name] if ready[name] else float(pool.shape.threads)
-            # A worker that has been waiting for longer than the last one says more than that one.
-            waits = (now - member.asked_at for member in pool.staying if not member.up)
+            # One that waits for longer than the last one took says more, but not by waiting while nobody needs it.
+            needed_at = self._useful_at.get(name, now)
+            waits = (needed_at - member.asked_at for member in pool.staying if not member.up)
             startup_s = max((pool.startup_s, *waits))
             load = PoolLoad(name, pool.desired, threads, ready[name], startup_s=startup_s)
             if load.workers <= load.useful:

@@ -17,6 +17,8 @@ KEEP_S = 10.0
 """Seconds a worker must have been of no use before it leaves for good, if it starts much faster than that."""
 
 _STARTUPS_KEPT = 3.0
+_LONGEST_SETTLE_S = 300.0
+_LONGEST_KEEP_S = 600.0  # idle machines are paid for, or missed by others
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,13 @@ class PoolLoad:
 
     @property
     def settled(self) -> bool:
-        """Whether a worker of no use may give its place up: it has been for as long as it took to get it."""
-        return self.surplus_s >= max(SETTLE_S, self.startup_s)
+        """Whether a worker of no use may give its place up: it has been for about as long as it took to get it."""
+        return self.surplus_s >= max(SETTLE_S, min(self.startup_s, _LONGEST_SETTLE_S))
 
     @property
     def unwanted(self) -> bool:
         """Whether a worker of no use may go for good."""
-        return self.surplus_s >= max(KEEP_S, _STARTUPS_KEPT * self.startup_s)
+        return self.surplus_s >= max(KEEP_S, min(_STARTUPS_KEPT * self.startup_s, _LONGEST_KEEP_S))
 
     @property
     def useful(self) -> int:

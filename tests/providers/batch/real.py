@@ -21,7 +21,7 @@ MANIFEST = """\
 version: 1
 project: {name: tests}
 targets:
-  hpc: {provider: slurm, account: science, queue: main, max_workers: 2, OPTIONS}
+  hpc: {provider: slurm, OPTIONS}
 components:
   simulate: {cpus: 1, memory: 500M}
 """
@@ -29,7 +29,7 @@ components:
 
 def manifest_text(**options: object) -> str:
     """Return a manifest for the Slurm of the tests, with further options of the target."""
-    given = {"interface": "lo"} | options
+    given = {"account": "science", "queue": "main", "interface": "lo", "max_workers": 2} | options
     lines = (f"{name}: {json.dumps(value)}" for name, value in given.items() if value is not None)
     return MANIFEST.replace("OPTIONS", ", ".join(lines))
 
@@ -70,9 +70,7 @@ def script(text: str, folder: Path, *before: str) -> Iterator[subprocess.Popen[s
     path = folder / "workflow.py"
     path.write_text(text)
     command = [sys.executable, *before, str(path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=folder, start_new_session=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, start_new_session=True) as process:
         try:
             yield process
         finally:

@@ -58,7 +58,7 @@ def test_podman_runs_an_image_with_all_that_a_component_has() -> None:
     )
     made = script(made_of=made_of, container_runtime="podman", python="/opt/bin/python3")
     assert started(made) == (
-        "exec podman run --rm --network=host --device nvidia.com/gpu=all --volume '/data/my files:/data'"
+        "exec podman run --rm --network=host --pid=host --device nvidia.com/gpu=all --volume '/data/my files:/data'"
         " --volume /home/ada/.scalable/tls-1:/home/ada/.scalable/tls-1:ro --volume /models:/models:ro"
         " --env OMP_NUM_THREADS --env MKL_NUM_THREADS --env OPENBLAS_NUM_THREADS --env 'SLURM_*'"
         f" --env TOKEN --env PATH=/opt/model/bin:/bin {IMAGE} /opt/bin/python3"

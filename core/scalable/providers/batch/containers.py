@@ -110,4 +110,6 @@ def _podman(component: ComponentSpec, mounts: dict[str, Bind], variables: Iterab
     named = dict.fromkeys([*variables, *env.values()])
     passed = [word for name in named for word in ("--env", name)]
     image = (component.image or "").removeprefix("docker://")
-    return ["podman", "run", "--rm", "--network=host", *gpus, *binds, *everything, *passed, image]
+    # As the first process of a namespace of its own it would ignore that it is to end until it has begun to listen.
+    host = ["--network=host", "--pid=host"]
+    return ["podman", "run", "--rm", *host, *gpus, *binds, *everything, *passed, image]

@@ -133,7 +133,8 @@ class _Job:
         self.awaited = 0
         self.lost = 0
         self.missing = 0
-        self.ran = False
+        self.runs = False
+        self.gone = False
 
 
 class Jobs:
@@ -185,6 +186,8 @@ class Jobs:
         SubmitFailed
             With the batch system's words.
         """
+        if worker.closed:
+            return
         job = self._jobs.get(worker.group)
         if job is None:
             job = self._jobs[worker.group] = _Job(worker.shape, worker.number)
@@ -219,7 +222,7 @@ class Jobs:
             self._wanted.remove(job)
             job.accepted.cancel()
         await asyncio.wait([job.accepted])
-        if not job.id or job.end.done():
+        if not job.id or job.gone:
             return
         self._unwanted.append(job)
         if self._cancelling is None or self._cancelling.done():
@@ -282,6 +285,8 @@ class Jobs:
             self._system, self._options, first.shape, launch, group=first.number, workers=workers, array=array
         )
         path = self._launch.log_directory / f"{worker.group}.sh"
+        # What a component's env says may be a secret.
+        path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
         elements = len(jobs) if array else None
         command = submit_command(self._system, text, path, elements=elements)
@@ -338,11 +343,8 @@ class Jobs:
         self._wake.set()
 
     def _curious(self) -> bool:
-        limited = self._options.walltime is not None
-        return any(
-            job.id and not job.end.done() and (job.awaited or (limited and job.ends_at is None))
-            for job in self._jobs.values()
-        )
+        # Until a job is seen to run, when it will end is not known: queues have limits of their own.
+        return any(job.id and not job.end.done() and (job.awaited or not job.runs) for job in self._jobs.values())
 
     async def _look(self) -> None:
         while self._curious():
@@ -377,14 +379,17 @@ class Jobs:
         if seen is None:
             job.missing += 1
             if job.missing >= _MISSING:
+                job.gone = True
                 self._over(job, "is not in Slurm's queue any more")
             return
         job.missing = 0
         job.node = seen.node or job.node
-        job.ends_at = seen.ends_at or job.ends_at
+        job.runs = seen.state == "RUNNING"
+        job.ends_at = seen.ends_at
         waits = seen.state in {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED"}
         job.note = (f"{seen.state} ({seen.reason})" if seen.reason else seen.state) if waits else ""
         if seen.state in ENDED_STATES:
+            job.gone = True
             self._over(job, f"ended as {seen.state}", out_of_memory=seen.state == "OUT_OF_MEMORY")
         elif job.lost and waits:
             self._over(job, f"was put back into the queue ({seen.reason or seen.state})")
@@ -482,9 +487,13 @@ async def _run(
     try:
         out, err = await asyncio.wait_for(process.communicate(given), _COMMAND_S)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return 124, "", f"`{argv[0]}` did not end within {_COMMAND_S:.0f} s, timed out"
+    finally:
+        if process.returncode is None:
+            # Also when nobody waits for it any more.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
     return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
 
 

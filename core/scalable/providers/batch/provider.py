@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,7 +72,8 @@ class _BatchProvider:
 
     def shapes(self, spec: DeploymentSpec) -> tuple[PoolShape, ...]:
         """Return what the workers of each pool are like, in the manifest's order."""
-        return tuple(PoolShape.of(component) for component in spec.components.values())
+        threads = _options(spec).threads_per_worker
+        return tuple(PoolShape.of(component, threads) for component in spec.components.values())
 
     def build_cluster(self, spec: DeploymentSpec) -> PoolCluster:
         """Start a scheduler in this process, with empty pools; nothing is submitted yet.
@@ -253,7 +254,7 @@ def _started(shapes: Iterable[PoolShape], maximum: int, parts: _Parts) -> PoolCl
             on_close=ended,
         )
     except ProviderError as error:
-        if getattr(error.__cause__, "errno", None) == errno.EADDRINUSE:
+        if any(getattr(cause, "errno", None) == errno.EADDRINUSE for cause in _causes(error)):
             raise ProviderError(
                 f"port {options.scheduler_port} of this machine is taken; "
                 "choose another scheduler_port, or leave it out to have any that is free"
@@ -261,6 +262,14 @@ def _started(shapes: Iterable[PoolShape], maximum: int, parts: _Parts) -> PoolCl
         raise
     jobs.record = lambda record: cluster.recorder.append("jobs", record)
     return cluster
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what led to an error, one after the other."""
+    cause = error.__cause__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 class _Watchdog:
@@ -291,9 +300,11 @@ class _Watchdog:
             self._say("\n".join(ids))
 
     def release(self) -> None:
-        """Say that there is nothing left to end."""
-        self._say("done")
+        """Say that there is nothing left to end; harmless when repeated."""
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            return
+        self._say("done")
         with _no_broken_pipe():
             self._process.stdin.close()
         self._process.wait()

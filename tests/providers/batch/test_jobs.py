@@ -1,0 +1,388 @@
+"""How jobs are submitted, asked about and cancelled: few commands, and patience with a busy controller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalable.errors import SubmitFailed
+from scalable.pools.shape import PoolShape
+from scalable.providers.batch import jobs as module
+from scalable.providers.batch.jobs import BatchWorker, Jobs, _batches, _condensed, _Job
+from scalable.providers.batch.queue import comment_of
+from scalable.providers.batch.systems import SYSTEMS
+from scalable.telemetry.owner import Owner
+from tests.providers.batch.made import LAUNCH, component, options
+
+ADDRESS = "tls://10.0.0.1:8786"
+
+_SBATCH = """\
+#!/bin/sh
+echo "sbatch $*" >>{folder}/calls
+env >{folder}/environment
+if [ -s {folder}/failures ]; then
+  head -n 1 {folder}/failures >&2
+  sed -i 1d {folder}/failures
+  exit 1
+fi
+case "$*" in
+  *--array=*)
+    if [ -e {folder}/no-arrays ]; then echo "sbatch: error: Invalid job array specification" >&2; exit 1; fi ;;
+esac
+# Each has a number of its own, however many come at once.
+number=100
+until mkdir {folder}/job-$number 2>/dev/null; do number=$((number + 1)); done
+echo "$number{cluster}"
+"""
+_OTHER = '#!/bin/sh\necho "{name} $*" >>{folder}/calls\ncat {folder}/{name}.out 2>/dev/null\nexit 0\n'
+
+
+class Commands:
+    """Slurm's commands, by which nothing happens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "calls").touch()
+        self.write("sbatch", _SBATCH.format(folder=folder, cluster=""))
+        for name in ("scancel", "squeue"):
+            self.write(name, _OTHER.format(folder=folder, name=name))
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def fail(self, *messages: str) -> None:
+        """Let the next submissions fail, with these words."""
+        (self.folder / "failures").write_text("".join(f"{message}\n" for message in messages))
+
+    def calls(self, name: str) -> list[str]:
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line.partition(" ")[2] for line in lines if line.startswith(f"{name} ")]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    made = Commands(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{made.folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(module, "_PAUSES_S", (0.01, 0.01, 0.01))
+    return made
+
+
+class Run:
+    """What a test has of the jobs of a run."""
+
+    def __init__(self, logs: Path, system: str = "slurm") -> None:
+        logs.mkdir()
+        self.logs = logs
+        self.watched: list[str] = []
+        self.records: list[Any] = []
+        launch = replace(LAUNCH, log_directory=logs)
+        self.jobs = Jobs(SYSTEMS[system], options(system), launch, self.watched.extend)
+        self.jobs.record = self.records.append
+
+    def workers(self, *names: str) -> list[BatchWorker]:
+        shapes = {name: PoolShape.of(replace(component(), name=name.rpartition("-")[0])) for name in names}
+        return [BatchWorker(self.jobs, shapes[name], name, ADDRESS) for name in names]
+
+
+def play(tmp_path: Path, scene: Callable[[Run], Awaitable[None]], system: str = "slurm") -> Run:
+    """Let something happen to the jobs of a run, and end it."""
+
+    async def all_of_it() -> Run:
+        run = Run(tmp_path / "logs", system)
+        try:
+            await scene(run)
+        finally:
+            await run.jobs.stop()
+        return run
+
+    return asyncio.run(all_of_it())
+
+
+async def start(workers: Sequence[BatchWorker]) -> list[Any]:
+    async def one(worker: BatchWorker) -> None:
+        await worker
+
+    return await asyncio.gather(*map(one, workers), return_exceptions=True)
+
+
+async def close(workers: Sequence[BatchWorker]) -> None:
+    await asyncio.gather(*(worker.close() for worker in workers))
+
+
+def test_workers_of_a_pool_that_are_wanted_together_are_one_array(tmp_path: Path, commands: Commands) -> None:
+    async def scene(run: Run) -> None:
+        workers = run.workers("simulate-0", "simulate-1", "simulate-2", "rank-0")
+        assert await start(workers) == [None] * 4
+        await close(workers[:2])
+        await close(workers[2:])
+
+    run = play(tmp_path, scene)
+    assert sorted(commands.calls("sbatch")) == [
+        f"--parsable --array=0-2 {run.logs}/simulate-0.sh",
+        f"--parsable {run.logs}/rank-0.sh",
+    ]
+    assert sorted(run.watched) in (["100", "101_0", "101_1", "101_2"], ["100_0", "100_1", "100_2", "101"])
+    array, single = ("100", "101") if "101" in run.watched else ("101", "100")
+    first, second = commands.calls("scancel")
+    assert first == f"{array}_[0-1]"
+    assert sorted(second.split()) == sorted([f"{array}_[2]", single])
+    assert [one["event"] for one in run.records] == ["submitted", "submitted", "cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+        "sbatch: error: Unable to contact slurm controller (connect failure)",
+        "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
+    ],
+)
+def test_a_controller_that_is_busy_is_asked_again(
+    tmp_path: Path, commands: Commands, caplog: pytest.LogCaptureFixture, words: str
+) -> None:
+    commands.fail(words, words)
+
+    async def scene(run: Run) -> None:
+        assert await start(run.workers("simulate-0")) == [None]
+
+    run = play(tmp_path, scene)
+    assert len(commands.calls("sbatch")) == 3
+    assert run.watched == ["100"]
+    assert caplog.text.count(words) == 2
+    # One that failed may have been taken all the same, with a number that nobody knows.
+    assert commands.calls("scancel") == [f"--name={LAUNCH.run_id}"]
+
+
+def test_what_does_not_pass_is_not_tried_again(tmp_path: Path, commands: Commands) -> None:
+    words = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"
+    commands.fail(words)
+
+    async def scene(run: Run) -> None:
+        (error,) = await start(run.workers("simulate-0"))
+        assert isinstance(error, SubmitFailed)
+        assert words in str(error)
+
+    run = play(tmp_path, scene)
+    assert len(commands.calls("sbatch")) == 1
+    assert commands.calls("scancel") == []
+    assert run.records == []
+
+
+def test_patience_has_an_end(tmp_path: Path, commands: Commands) -> None:
+    commands.fail(*["sbatch: error: Socket timed out"] * 9)
+
+    async def scene(run: Run) -> None:
+        (error,) = await start(run.workers("simulate-0"))
+        assert isinstance(error, SubmitFailed)
+
+    play(tmp_path, scene)
+    assert len(commands.calls("sbatch")) == 4
+
+
+def test_a_cluster_without_arrays_gets_one_job_after_the_other(tmp_path: Path, commands: Commands) -> None:
+    (commands.folder / "no-arrays").touch()
+
+    async def scene(run: Run) -> None:
+        assert await start(run.workers("simulate-0", "simulate-1", "simulate-2")) == [None] * 3
+        # It has been found out, and is not tried again.
+        assert await start(run.workers("simulate-3", "simulate-4")) == [None] * 2
+
+    run = play(tmp_path, scene)
+    assert sum("--array" in call for call in commands.calls("sbatch")) == 1
+    assert sorted(run.watched) == ["100", "101", "102", "103", "104"]
+    # Each has a script of its own, that names its worker.
+    for number in range(5):
+        assert f"--name simulate-{number} " in (run.logs / f"simulate-{number}.sh").read_text()
+
+
+def test_what_a_caller_sets_for_slurm_does_not_go_before_the_manifest(
+    tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SCANCEL_STATE")
+    for name in foreign:
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/other.conf")
+    monkeypatch.setenv("OTHERS", "stay")
+
+    async def scene(run: Run) -> None:
+        assert await start(run.workers("simulate-0")) == [None]
+
+    play(tmp_path, scene)
+    seen = dict(line.partition("=")[::2] for line in (commands.folder / "environment").read_text().splitlines())
+    assert not set(foreign) & set(seen)
+    assert (seen["SLURM_CONF"], seen["OTHERS"]) == ("/etc/slurm/other.conf", "stay")
+
+
+def test_a_number_of_a_federated_cluster_is_understood_and_no_number_is_an_error(
+    tmp_path: Path, commands: Commands
+) -> None:
+    commands.write("sbatch", _SBATCH.format(folder=commands.folder, cluster=";second"))
+
+    async def scene(run: Run) -> None:
+        assert await start(run.workers("simulate-0")) == [None]
+        commands.write("sbatch", "#!/bin/sh\necho Welcome to the cluster!\n")
+        (error,) = await start(run.workers("simulate-1"))
+        assert isinstance(error, SubmitFailed)
+        assert "Welcome to the cluster!" in str(error)
+
+    assert play(tmp_path, scene).watched == ["100"]
+
+
+def test_a_worker_that_is_closed_before_its_job_was_taken_leaves_no_job(tmp_path: Path, commands: Commands) -> None:
+    slow = _SBATCH.replace("env >", "sleep 0.5\nenv >")
+    commands.write("sbatch", slow.format(folder=commands.folder, cluster=""))
+
+    async def scene(run: Run) -> None:
+        (worker,) = run.workers("simulate-0")
+        starting = asyncio.ensure_future(start([worker]))
+        while not commands.calls("sbatch"):
+            await asyncio.sleep(0.01)
+        await worker.close()
+        await starting
+
+    assert play(tmp_path, scene).watched == ["100"]
+    assert commands.calls("scancel") == ["100"]
+
+
+def test_a_worker_that_is_closed_before_anybody_was_asked_costs_nothing(
+    tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(run: Run) -> None:
+        (worker,) = run.workers("simulate-0")
+        starting = asyncio.ensure_future(start([worker]))
+        await asyncio.sleep(0.01)
+        await worker.close()
+        await starting
+
+    monkeypatch.setattr(module, "_GATHER_S", 60.0)
+    play(tmp_path, scene)
+    assert commands.calls("sbatch") == commands.calls("scancel") == []
+
+
+def test_scripts_are_for_their_owner_only(tmp_path: Path, commands: Commands) -> None:
+    async def scene(run: Run) -> None:
+        await start(run.workers("simulate-0"))
+
+    run = play(tmp_path, scene)
+    # A component's env may hold a token.
+    assert (run.logs / "simulate-0.sh").stat().st_mode & 0o077 == 0
+
+
+def test_while_all_jobs_run_and_nothing_is_awaited_nobody_is_asked(tmp_path: Path, commands: Commands) -> None:
+    comment = comment_of("simulate", Owner.mine())
+    lines = [f"100_{element}|RUNNING|n1|NONE|{LAUNCH.run_id}|{comment}|None\n" for element in range(2)]
+    (commands.folder / "squeue.out").write_text("".join(lines))
+
+    async def scene(run: Run) -> None:
+        workers = run.workers("simulate-0", "simulate-1")
+        await start(workers)
+        awaited = [asyncio.ensure_future(one.over(lost=False)) for one in workers]
+        while not commands.calls("squeue"):
+            await asyncio.sleep(0.01)
+        for one in awaited:
+            one.cancel()
+        await asyncio.gather(*awaited, return_exceptions=True)
+        before, until = len(commands.calls("squeue")), time.monotonic() + 2.5
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        assert len(commands.calls("squeue")) <= before + 1
+
+    play(tmp_path, scene)
+
+
+def test_a_job_that_is_in_the_queue_no_more_is_over(tmp_path: Path, commands: Commands) -> None:
+    async def scene(run: Run) -> None:
+        (worker,) = run.workers("simulate-0")
+        await start([worker])
+        end = await asyncio.wait_for(worker.over(lost=False), 30)
+        assert "job 100 is not in Slurm's queue any more" in end.text
+        assert not end.hopeless
+        # One answer may be of before it was taken.
+        assert len(commands.calls("squeue")) >= 2
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("system", ["pbs", "lsf", "sge"])
+def test_systems_without_arrays_get_a_job_a_worker_and_are_asked_nothing(
+    tmp_path: Path, commands: Commands, system: str
+) -> None:
+    row = SYSTEMS[system]
+    said = {"pbs": "12.server", "lsf": "Job <12> is submitted to queue <q>.", "sge": 'Your job 12 ("x") submitted'}
+    commands.write(
+        row.submit[0], f"#!/bin/sh\necho '{row.submit[0]}' >>{commands.folder}/calls\necho '{said[system]}'\n"
+    )
+    commands.write(row.cancel[0], _OTHER.format(folder=commands.folder, name=row.cancel[0]))
+
+    async def scene(run: Run) -> None:
+        workers = run.workers("simulate-0", "simulate-1")
+        assert await start(workers) == [None, None]
+        await close(workers)
+
+    run = play(tmp_path, scene, system)
+    number = "12.server" if system == "pbs" else "12"
+    assert run.watched == [number, number]
+    assert commands.calls(row.cancel[0])[0].split()[-1] == number
+    assert commands.calls("squeue") == []
+
+
+def of_pool(name: str, numbers: Sequence[int], workers: int = 1) -> list[_Job]:
+    shape = PoolShape.of(replace(component(), name=name))
+    made = [_Job(shape, number) for number in numbers]
+    for job in made:
+        job.workers = [None] * workers  # type: ignore[list-item]
+    return made
+
+
+def batches(jobs: Sequence[tuple[str, Sequence[int], int]], most: int) -> list[tuple[str, list[int]]]:
+    async def inside() -> list[tuple[str, list[int]]]:
+        wanted = [job for one in jobs for job in of_pool(*one)]
+        return [(some[0].shape.name, [job.number for job in some]) for some in _batches(wanted, most)]
+
+    return asyncio.run(inside())
+
+
+def test_an_array_is_of_one_pool_of_one_size_and_without_gaps() -> None:
+    assert batches([("b", [2, 0, 1], 1), ("a", [0, 1, 4], 1), ("a", [2], 3)], 10) == [
+        ("a", [0, 1]),
+        ("a", [4]),
+        ("a", [2]),
+        ("b", [0, 1, 2]),
+    ]
+
+
+def test_an_array_has_no_more_elements_than_allowed() -> None:
+    assert [numbers for _, numbers in batches([("a", range(5), 1)], 2)] == [[0, 1], [2, 3], [4]]
+    assert len(batches([("a", range(5), 1)], 1)) == 5
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.none() | st.integers(0, 40)), unique=True, max_size=60))
+def test_ids_are_shortened_without_losing_or_adding_any(jobs: list[tuple[int, int | None]]) -> None:
+    # A job is an array or it is none.
+    arrays = {array for array, element in jobs if element is not None}
+    jobs = [(array, element) for array, element in jobs if element is not None or array not in arrays]
+    ids = [str(array) if element is None else f"{array}_{element}" for array, element in jobs]
+    assert sorted(one for short in _condensed(ids) for one in expanded(short)) == sorted(ids)
+
+
+def expanded(short: str) -> list[str]:
+    array, _, elements = short.partition("_")
+    if not elements:
+        return [array]
+    found = []
+    for span in elements.strip("[]").split(","):
+        first, _, last = span.partition("-")
+        found += [f"{array}_{element}" for element in range(int(first), int(last or first) + 1)]
+    return found
