@@ -124,7 +124,7 @@ def test_every_word_of_the_script_is_explained() -> None:
     text = runpy.run_path(str(DOCS / "tables.py"))["example_script"]()
     directives = re.findall(r"^#SBATCH (-\w|--[a-z-]+)", text, re.MULTILINE)
     flags = re.findall(r" (--[a-z-]+) ?", text.partition("\nexec ")[2])
-    variables = re.findall(r"^export (\w+_NUM_THREADS)=", text, re.MULTILINE)
+    variables = re.findall(r"^export (\w+_NUM_THREADS|DASK_\w+)=", text, re.MULTILINE)
     assert len(directives) == 10
     assert len(flags) == 15
     terms = {word for line in re.findall(r"^(`.*)\n: ", SENT, re.MULTILINE) for word in re.findall("`(.*?)`", line)}

@@ -53,7 +53,7 @@ def test_no_error_is_a_value_error() -> None:
         ScalableError("x"),
         ManifestInvalid([Issue("E_X", "a", "b")]),
         UnknownTag("a", ["b"], "tag"),
-        SubmitFailed("sbatch", 1, "no"),
+        SubmitFailed("sbatch", 1, "no", passing=True),
         TaskOutOfMemory("too much", 1, 2),
     ],
 )

@@ -185,12 +185,16 @@ class SubmitFailed(ProviderError):
         Its exit code.
     stderr : str
         Its last words.
+    passing : bool
+        Whether the same may succeed later: nobody answered, or a limit on how many jobs
+        somebody may have is reached.
     """
 
-    def __init__(self, command: str, code: int, stderr: str) -> None:
+    def __init__(self, command: str, code: int, stderr: str, *, passing: bool = False) -> None:
         self.command = command
         self.code = code
         self.stderr = stderr
+        self.passing = passing
         super().__init__(command, code, stderr)
 
     def __str__(self) -> str:

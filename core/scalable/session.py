@@ -354,11 +354,11 @@ class _Run:
         task = self._tasks.get(self.probe.name_of(key) or "")
         return None if task is None else task.memory_step_bytes
 
-    def _longest_task_s(self, pool: str) -> float:
-        """Return how long a task of a pool may take: as the manifest says, or as one of this run took."""
+    def _longest_task_s(self, pool: str) -> tuple[float, float]:
+        """Return how long a task of a pool may take: as the manifest says, and as one of this run took."""
         component = base_of(pool)
         said = (task.duration_s or 0.0 for task in self._tasks.values() if task.component == component)
-        return max(self.probe.longest_s(pool), *said, 0.0)
+        return max((0.0, *said)), self.probe.longest_s(pool)
 
     def close(self, status: RunStatus) -> None:
         """Close all of it, in order, whatever fails on the way."""

@@ -61,7 +61,7 @@ class FakeSlurm:
         node = "n1" if state != "PENDING" else ""
         comment = comment_of("simulate", owner) if mark is None else mark
         with (self.folder / "queue").open("a") as queue:
-            queue.write(f"{job_id}|{state}|{node}|{end}|{run}|{comment}|{reason}\n")
+            queue.write(f"{job_id}|{state}|{node}|{end}|1795268093|{run}|{comment}|{reason}\n")
 
     def goes_down(self) -> None:
         (self.folder / "down").touch()

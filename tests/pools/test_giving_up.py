@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from distributed import Future, Worker
 
 from scalable import ScalableClient
-from scalable.errors import WorkersLost
+from scalable.errors import SubmitFailed, WorkersLost
 from scalable.pools import cluster as module
 from scalable.pools.cluster import PoolCluster, WorkerEnd
 from scalable.pools.shape import PoolShape
@@ -115,3 +116,42 @@ def test_a_worker_that_comes_after_all_mends_the_pool(bench: Bench) -> None:
     assert future.result(timeout=30) == 1
     bench.wait(lambda: not bench.pool.broken)
     assert bench.submit().result(timeout=30) == 1
+    # Those that failed meanwhile are asked for anew.
+    bench.wait(lambda: len(bench.pool.members) == 4)
+
+
+class Present:
+    """A worker that comes at once, or is refused for good."""
+
+    def __init__(self, shape: PoolShape, name: str, address: str) -> None:
+        self.options: dict[str, Any] = {"name": name, "nthreads": 1, "resources": dict(shape.labels)}
+        self.refused = shape.name == "refused"
+        self.address = address
+        self.worker: Worker | None = None
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._start().__await__()
+
+    async def _start(self) -> None:
+        if self.refused:
+            raise SubmitFailed("sbatch", 1, "no such partition")
+        self.worker = await Worker(self.address, dashboard_address="127.0.0.1:0", **self.options)
+
+    async def close(self) -> None:
+        if self.worker is not None:
+            await self.worker.close()
+
+
+def test_a_task_that_is_ready_only_after_its_pool_was_given_up_fails_too() -> None:
+    shapes = [PoolShape.of(ComponentSpec(name, ResourceRequest(1, 2**28, 0))) for name in ("given", "refused")]
+    options = {"protocol": "tcp://", "host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    with contextlib.closing(PoolCluster(shapes, Present, scheduler_options=options, maximum=4)) as cluster:
+        cluster.start_pools({"given": 1}, "plan")
+        with ScalableClient(cluster) as client:
+            first = client.submit(time.sleep, 1.0, tag="given")
+            after = client.submit(lambda _: 1, first, tag="refused")
+            with pytest.raises(SubmitFailed, match="no such partition"):
+                cluster.start_pools({"refused": 1}, "plan")
+            assert not after.done()
+            with pytest.raises(WorkersLost, match="no such partition"):
+                after.result(timeout=30)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from distributed import KilledWorker
 
 from scalable import ScalableSession
 from scalable.errors import TaskOutOfMemory
@@ -80,6 +81,77 @@ def test_a_worker_that_dies_of_something_else_is_not_taken_for_one_out_of_memory
         future = client.submit(die_once, str(session.run_dir), name="hungry")
         assert future.result(timeout=60) == "alive"
     assert attempts(session) == [(1, "lost", "simulate"), (2, "completed", "simulate")]
+
+
+def load() -> bytearray:
+    return bytearray(30 * 2**20)
+
+
+def hungry_of(block: bytearray, mebibytes: int) -> int:
+    return hungry(mebibytes) + len(block)
+
+
+@pytest.mark.slow
+def test_it_fails_although_its_input_died_with_the_worker_and_is_made_anew(manifest: Write) -> None:
+    text = MANIFEST.replace("RETRY", "retries: 0").replace("max_workers: 2", "max_workers: 1")
+    with ScalableSession.from_yaml(manifest(text)) as session:
+        client = session.start()
+        block = client.submit(load, tag="quick")
+        future = client.submit(hungry_of, block, 600, name="hungry")
+        with pytest.raises(TaskOutOfMemory, match="ran out of memory"):
+            future.result(timeout=100)
+        assert client.submit(wait, 0.01, tag="quick").result(timeout=60) == 0.01
+    assert attempts(session) == [(1, "failed", "simulate")]
+
+
+@pytest.mark.slow
+def test_of_several_in_one_worker_the_one_that_took_the_memory_is_found_and_the_others_go_on(manifest: Write) -> None:
+    text = (
+        MANIFEST.replace("RETRY", "retries: 0")
+        .replace("cpus: 1", "cpus: 3")
+        .replace("max_workers: 2", "max_workers: 1")
+    )
+    with ScalableSession.from_yaml(manifest(text)) as session:
+        client = session.start()
+        good = client.map(wait, [3.0, 3.1], tag="quick")
+        greedy = client.submit(hungry, 600)
+        with pytest.raises(TaskOutOfMemory):
+            greedy.result(timeout=100)
+        assert client.gather(good) == [3.0, 3.1]
+    assert [outcome for _, outcome, _ in attempts(session)] == ["lost", "failed"]
+
+
+@pytest.mark.slow
+def test_where_the_larger_worker_takes_the_only_place_the_others_get_it_back(manifest: Write) -> None:
+    text = MANIFEST.replace("RETRY", "retries: 1, memory_step: 400M").replace("max_workers: 2", "max_workers: 1")
+    with ScalableSession.from_yaml(manifest(text)) as session:
+        client = session.start()
+        greedy = client.submit(hungry, 600)
+        assert greedy.result(timeout=100) == 600
+        # Its result is held, and only where the worker was that has to leave.
+        assert client.submit(wait, 0.01, tag="quick").result(timeout=60) == 0.01
+        assert greedy.result() == 600
+
+
+@pytest.mark.slow
+def test_who_killed_the_worker_is_known_from_its_first_moment_on(manifest: Write) -> None:
+    with ScalableSession.from_yaml(manifest(MANIFEST.replace("RETRY", "retries: 0"))) as session:
+        client = session.start()
+        killers = [client.submit(die, name="hungry", priority=-number) for number in range(3)]
+        others = client.map(wait, [0.01] * 60, tag="quick")
+        assert sum(client.gather(others)) == pytest.approx(0.6)
+        for killer in killers:
+            with pytest.raises(KilledWorker, match="hungry"):
+                killer.result(timeout=100)
+    lost = [one["name"] for one in records(session.run_dir, "tasks") if one["outcome"] == "lost"]
+    assert set(lost) == {"hungry"}
+
+
+def die() -> None:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_once(directory: str) -> str:

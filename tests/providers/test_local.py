@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from distributed import get_worker
 
 from scalable import ScalableSession
 from scalable.errors import MissingExtra, ProviderError, TaskOutOfMemory
@@ -62,6 +63,23 @@ def test_a_dashboard_is_there_where_it_is_asked_for_and_only_there(manifest: Wri
         link = session.start().dask.dashboard_link
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(link, timeout=30)
+
+
+def pages() -> list[str]:
+    return [f"http://127.0.0.1:{get_worker().http_server.port}/{page}" for page in ("info/main.html", "metrics")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["threads", "processes"])
+def test_without_a_dashboard_neither_scheduler_nor_workers_serve_pages(manifest: Write, target: str) -> None:
+    with ScalableSession.from_yaml(manifest(), target=target) as session:
+        client = session.start()
+        base = client.dask.dashboard_link.rpartition("/")[0]
+        served = [f"{base}/info/main/workers.html", f"{base}/json/index.html", f"{base}/metrics"]
+        for url in served + client.submit(pages, tag="simulate").result(timeout=60):
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                urllib.request.urlopen(url, timeout=30)
+            refused.value.close()
 
 
 def test_a_shell_script_gives_its_environment(tmp_path: Path) -> None:

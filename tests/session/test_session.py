@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -524,3 +525,21 @@ def test_a_script_without_a_main_guard_is_told_so(manifest: Write, tmp_path: Pat
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert "if __name__ == '__main__':" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_function_that_workers_cannot_import_is_the_tasks_failure_and_kills_nobody(
+    manifest: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("only_here")
+    exec("def f(): return 1", module.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with ScalableSession.from_yaml(manifest(), target="processes") as session:
+        client = session.start()
+        with pytest.raises(ModuleNotFoundError, match="only_here"):
+            client.submit(module.f, tag="simulate").result(timeout=60)
+        assert client.submit(abs, -1, tag="simulate").result(timeout=60) == 1
+    assert [one["outcome"] for one in records(session.run_dir, "tasks")] == ["failed", "completed"]
+    assert {one["reason"] for one in records(session.run_dir, "workers") if one["event"] == "worker_removed"} == {
+        "closed"
+    }

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.protocol import pickle
 from distributed.utils import LoopRunner, silence_logging_cmgr, sync
 
-from scalable.errors import ProviderError, SubmitFailed, TaskOutOfMemory, WorkersLost
-from scalable.pools.deaths import Death, Deaths
+from scalable.errors import ProviderError, SubmitFailed, WorkersLost
+from scalable.pools.deaths import Death, Deaths, is_held
 from scalable.pools.demand import DemandCounter
+from scalable.pools.pool import Member, Pool, RemoteWorker, WorkerEnd, WorkerFactory, WorkerProcess
 from scalable.pools.retire import ready_to_leave
 from scalable.pools.shape import PoolShape
-from scalable.telemetry.probe import ATTEMPT_LOST, pool_of
+from scalable.pools.verdict import fail, judge
+from scalable.telemetry.probe import pool_of
 from scalable.telemetry.recorder import Recorder
-from scalable.units import format_bytes
 
 if TYPE_CHECKING:
     from distributed.scheduler import TaskState, WorkerState
@@ -40,161 +38,14 @@ _FAILURES_ALLOWED = 3
 _BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
 _LOST_AFTER_S = 15.0
+_LOST_REMOTE_S = 60.0  # a place in a queue is worth waiting for a nanny that starts its worker anew
 _RETRY_S = 5.0
 _STARTING_S = 15.0
 _LOOK_AT_ENDS_S = 1.0
 _SPARE_S = (15.0, 120.0)
 _SPARE_SHARE = 0.05
-
-
-class WorkerProcess(Protocol):
-    """What runs one worker: Dask's ``distributed.deploy.spec.ProcessInterface``.
-
-    Awaiting it starts it; it may be closed at any time, and more than once.
-    """
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Start, and return when the worker is up."""
-        ...
-
-    def close(self) -> Awaitable[Any]:
-        """Stop, whatever state it is in."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerEnd:
-    """What became of a worker that will not come back.
-
-    Attributes
-    ----------
-    text : str
-        For people: which job, where, how it ended.
-    out_of_memory : bool
-        Whether it was ended for the memory that it used.
-    hopeless : bool
-        Whether another like it would fare no better.
-    """
-
-    text: str
-    out_of_memory: bool = False
-    hopeless: bool = False
-
-
-@runtime_checkable
-class RemoteWorker(WorkerProcess, Protocol):
-    """A worker that somebody else starts, when they see fit, and may end.
-
-    Awaiting it returns when it is asked for; it is up when it connects. It may be closed
-    while it is awaited.
-
-    Attributes
-    ----------
-    group : str
-        What is started and stopped, and paid for, together.
-    ends_at : float or None
-        When it will be ended, in unix seconds; ``None`` if never, or not known.
-    note : str
-        What it waits for, such as ``'PENDING (Resources)'``.
-    """
-
-    group: str
-    ends_at: float | None
-    note: str
-
-    async def over(self, *, lost: bool) -> WorkerEnd:
-        """Return when it is certain that it will not come, or not come back if it is lost."""
-        ...
-
-
-WorkerFactory = Callable[[PoolShape, str, str], WorkerProcess]
-"""Make a worker that is not started yet from a pool's shape, a name and the scheduler's address."""
-
-
-class Member:
-    """One worker of a pool, from the moment it is wanted until it is gone."""
-
-    __slots__ = ("arrived", "asked_at", "expiring", "name", "process", "requested", "retiring", "task", "up", "up_at")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.process: WorkerProcess | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.arrived = asyncio.Event()
-        self.asked_at = time.monotonic()
-        self.up_at = 0.0
-        self.requested = False
-        self.up = False
-        self.retiring = False
-        self.expiring = False
-
-    @property
-    def remote(self) -> RemoteWorker | None:
-        """Its process, if somebody else starts it."""
-        return self.process if isinstance(self.process, RemoteWorker) else None
-
-
-class Pool:
-    """The workers of one component.
-
-    Attributes
-    ----------
-    shape : PoolShape
-        What its workers are like.
-    desired : int
-        How many there are to be.
-    members : dict of str to Member
-        Those there are, by name: starting, up and leaving.
-    broken : str
-        Why no more are started; empty while all is well.
-    cause : Exception or None
-        The same as what was raised.
-    startup_s : float
-        Seconds that its last worker took to come up; 0 before the first.
-    """
-
-    def __init__(self, shape: PoolShape, group_size: int = 1) -> None:
-        self.shape = shape
-        self.desired = 0
-        self.members: dict[str, Member] = {}
-        self.failures = 0
-        self.broken = ""
-        self.cause: Exception | None = None
-        self.startup_s = 0.0
-        self.said = ""
-        self.trying = False
-        self._group_size = group_size
-        self._numbers = itertools.count()
-
-    def new_names(self, count: int) -> list[str]:
-        """Return names that no worker of this pool had before, by groups where these have several workers.
-
-        The marks before a worker's place in its group is how Dask's command line names
-        the workers that it starts together.
-        """
-        names: list[str] = []
-        while len(names) < count:
-            group = f"{self.shape.name}-{next(self._numbers)}"
-            size = min(self._group_size, count - len(names))
-            names += [group] if size == 1 else [f"{group}~-{place}" for place in range(size)]
-        return names
-
-    @property
-    def staying(self) -> list[Member]:
-        """The members that are not leaving."""
-        # A copy first: other threads look on while members come and go.
-        return [member for member in list(self.members.values()) if not member.retiring and not member.expiring]
-
-    @property
-    def waiting(self) -> Counter[str]:
-        """What workers that are not up yet wait for, where that is known."""
-        waiting = (member.remote for member in self.staying if not member.up)
-        return Counter(remote.note for remote in waiting if remote is not None and remote.note)
-
-    @property
-    def up(self) -> int:
-        """How many workers are up and not leaving."""
-        return sum(member.up for member in self.staying)
+_SEEN_SHARE = 0.5
+_USE_SHARE = 0.9
 
 
 class PoolCluster:
@@ -227,8 +78,8 @@ class PoolCluster:
         Bytes by which a worker is to be larger in which a task, given by its key, is tried
         again after it ran out of memory; ``None`` for no larger. The session's part.
     longest_task_s : callable
-        Seconds that a task of a pool, given by its name, may take; a worker with a fixed
-        end begins none later than that. The session's part.
+        Seconds that the tasks of a pool, given by its name, are said to take, and that one
+        has taken; a worker with a fixed end begins none later than that. The session's part.
     on_new_pool : callable
         Called with the shape of a pool that is added later. The session's part.
     """
@@ -247,7 +98,7 @@ class PoolCluster:
     ) -> None:
         self.pools = {shape.name: Pool(shape, group_size) for shape in shapes}
         self.memory_step: Callable[[Any], int | None] = lambda _key: None
-        self.longest_task_s: Callable[[str], float] = lambda _pool: 0.0
+        self.longest_task_s: Callable[[str], tuple[float, float]] = lambda _pool: (0.0, 0.0)
         self.on_new_pool: Callable[[PoolShape], None] = lambda _shape: None
         self._group_size = group_size
         self.maximum = maximum
@@ -260,6 +111,7 @@ class PoolCluster:
         self._on_close = on_close
         self._reasons: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking = False
         self._closing = False
         self._closed = False
         self._stack = contextlib.ExitStack()
@@ -325,18 +177,37 @@ class PoolCluster:
         self.sync(self._start_pools, counts, reason)
 
     async def _start_pools(self, counts: Mapping[str, int], reason: str) -> None:
-        pools = [self.pools[name] for name in counts]
-        for pool in pools:
+        before = {name: (set(self.pools[name].members), self.pools[name].desired) for name in counts}
+        for name in counts:
             # Whoever asks again has mended what was wrong, or will be told once more.
-            pool.broken, pool.cause, pool.failures = "", None, 0
+            pool = self.pools[name]
+            pool.broken, pool.trouble, pool.failures = "", None, 0
         self.scale(counts, reason)
-        for pool in pools:
-            while pool.desired and not pool.up and not any(member.requested for member in pool.staying):
-                if isinstance(pool.cause, ProviderError):
-                    raise pool.cause
-                if pool.broken:
-                    raise WorkersLost(pool.broken)
-                await asyncio.sleep(0.01)
+        for name, (members, desired) in before.items():
+            try:
+                await _begun(self.pools[name], members)
+            except ProviderError:
+                # What could not be had is not asked for again and again.
+                self.scale({name: desired}, reason)
+                raise
+
+    async def add_workers(self, pool: Pool, count: int, reason: str) -> None:
+        """Want so many more workers in a pool, or fewer if negative; more are waited for as in :meth:`start_pools`.
+
+        Raises
+        ------
+        ProviderError
+            If there are fewer than are to leave, or as for :meth:`start_pools`.
+        """
+        wanted = pool.desired + count
+        if wanted < 0:
+            raise ProviderError(f"there are {pool.desired} workers with tag '{pool.shape.name}', not {-count}")
+        if sum(one.desired for one in self.pools.values()) + count > self.maximum:
+            raise ProviderError(f"{count} workers more would be more than max_workers, which is {self.maximum}")
+        if count > 0:
+            await self._start_pools({pool.shape.name: wanted}, reason)
+        else:
+            self.scale({pool.shape.name: wanted}, reason)
 
     def add_pool(self, shape: PoolShape) -> Pool:
         """Add an empty pool; on the cluster's loop.
@@ -376,9 +247,10 @@ class PoolCluster:
             for member in self._leavers(pool, -missing):
                 member.retiring = True
                 self._spawn(self._leave(pool, member, reason))
-        # Those whose time runs out make no room, or their places would stand empty meanwhile.
+        # Those whose time runs out take no place, or it would stand empty meanwhile; nor do those that
+        # can only leave when another has come to take their results.
         there = (member for one in self.pools.values() for member in one.members.values())
-        room = self.maximum - sum(not member.expiring for member in there)
+        room = self.maximum - sum(not (member.expiring or member.stuck) for member in there)
         for name in pool.new_names(min(missing, room) if not pool.broken else 0):
             member = Member(name)
             pool.members[name] = member
@@ -408,6 +280,8 @@ class PoolCluster:
     async def _come(self, pool: Pool, member: Member) -> None:
         try:
             member.process = self._factory(pool.shape, member.name, self.scheduler_address)
+            if isinstance(member.process, RemoteWorker):
+                member.remote = member.process
             await member.process
             if member.remote is not None:
                 member.requested = True
@@ -420,101 +294,66 @@ class PoolCluster:
             member.up = True
             member.up_at = time.time()
             pool.startup_s = time.monotonic() - member.asked_at
-            # Also if the pool was given up: another that was under way has come after all.
-            pool.failures, pool.broken, pool.cause = 0, "", None
+            pool.failures, pool.trouble = 0, None
+            if pool.broken:
+                # It was given up while another was under way, which has come after all.
+                pool.broken = ""
+                self._adjust(pool)
 
     def _start_failed(self, pool: Pool, error: Exception) -> None:
+        pool.trouble = error
         if pool.broken:
             # It may have been the last that was under way.
-            self._fail_stranded()
+            self._look_for_stranded()
             return
         pool.failures += 1
         if str(error) != pool.said:
             # Hundreds of jobs that were asked for together fail together.
             pool.said = str(error)
             logger.warning("pool %s: a worker did not start: %s", pool.shape.name, error)
-        hopeless = isinstance(error, SubmitFailed | WorkersLost)
-        if hopeless and not any(member.up or member.requested for member in pool.staying):
-            self._give_up(pool, f"pool '{pool.shape.name}' gets no workers: {error}", error)
-        elif pool.failures >= _FAILURES_ALLOWED and not pool.up:
+        passing = isinstance(error, SubmitFailed) and error.passing
+        hopeless = isinstance(error, SubmitFailed | WorkersLost) and not passing
+        if hopeless and not any(member.up or member.requested for member in pool.members.values()):
+            self._give_up(pool, f"pool '{pool.shape.name}' gets no workers: {error}")
+        elif pool.failures >= _FAILURES_ALLOWED and not pool.up and not passing:
             count = pool.failures
-            self._give_up(pool, f"pool '{pool.shape.name}': {count} workers in a row did not start: {error}", error)
+            self._give_up(pool, f"pool '{pool.shape.name}': {count} workers in a row did not start: {error}")
         else:
             pause = min(_BACKOFF_S * pool.failures, _LONGEST_BACKOFF_S)
             asyncio.get_running_loop().call_later(pause, self._adjust, pool)
 
-    def _give_up(self, pool: Pool, why: str, cause: Exception) -> None:
-        pool.broken, pool.cause = why, cause
+    def _give_up(self, pool: Pool, why: str) -> None:
+        pool.broken = why
         logger.error("%s", why)
-        self._fail_stranded()
+        self._look_for_stranded()
+
+    def waits(self) -> None:
+        """Note that a task waits for a worker that is not there; called by the scheduler."""
+        if any(pool.broken for pool in self.pools.values()):
+            self._look_for_stranded()
+
+    def _look_for_stranded(self) -> None:
+        """Look soon, and once for all that happens at this moment."""
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._fail_stranded)
 
     def _fail_stranded(self) -> None:
         """Fail the tasks that wait for workers which no pool can start any more."""
+        self._looking = False
         able = [pool for pool in self.pools.values() if pool.staying or not pool.broken]
         reason = "; ".join(pool.broken for pool in self.pools.values() if pool.broken)
-        stimulus = f"pool-broken-{time.time()}"
         for task in list(self.scheduler.unrunnable):
             required = task.resource_restrictions or {}
-            if not any(all(pool.shape.labels.get(name, 0) >= n for name, n in required.items()) for pool in able):
-                self._fail(task, WorkersLost(reason), stimulus)
+            if not is_held(task) and not any(
+                all(pool.shape.labels.get(name, 0) >= n for name, n in required.items()) for pool in able
+            ):
+                fail(self.scheduler, task, WorkersLost(reason))
 
     def _judge(self, task: TaskState, death: Death) -> None:
-        """Say how a task goes on that ran where a worker died."""
-        pool = self.pools.get(pool_of(death.worker))
-        asked = (pool.shape.component.resources.memory_bytes if pool is not None else None) or 0
-        # Who of several took the memory is not known; a task that did it will do it again.
-        guilty = death.out_of_memory and death.tasks == 1
-        again = not guilty or task.retries > 0
-        message = ""
-        if guilty:
-            peak = f"it reached {_megabytes(death.peak_bytes)} of" if death.peak_bytes else "its worker had"
-            message = f"task '{task.key}' ran out of memory: {peak} {format_bytes(asked)}"
-            task.suspicious -= 1
-            task.retries -= again
-        event = {
-            "key": task.key,
-            "worker": death.worker,
-            "out_of_memory": guilty,
-            "peak_bytes": death.peak_bytes or None,
-            "error": message,
-            "final": not again,
-        }
-        self.scheduler.log_event(ATTEMPT_LOST, event)
-        stimulus = f"worker-died-{time.time()}"
-        if not again:
-            self._fail(task, TaskOutOfMemory(message, asked, death.peak_bytes), stimulus)
-            return
-        if guilty and pool is not None:
-            self._enlarge(task, pool, stimulus)
+        judge(self, task, death)
         if task.state == "no-worker":
-            self.scheduler.transitions({task.key: "processing"}, stimulus_id=stimulus)
-
-    def _enlarge(self, task: TaskState, pool: Pool, stimulus: str) -> None:
-        """Send a task to a pool with larger workers, where its memory step says so."""
-        step = self.memory_step(task.key)
-        required = task.resource_restrictions or {}
-        if not step or task.state != "no-worker":
-            return
-        larger = self.add_pool(pool.shape.enlarged(step))
-        kept = {name: amount for name, amount in required.items() if name not in pool.shape.own_labels}
-        # By way of `released`, so that those who count tasks by what they require see it move.
-        self.scheduler.transition(task.key, "released", stimulus_id=stimulus)
-        task.resource_restrictions = {larger.shape.name: 1.0, **kept}
-        self.scheduler.transitions({task.key: "waiting"}, stimulus_id=stimulus)
-
-    def _fail(self, task: TaskState, error: Exception, stimulus: str) -> None:
-        if task.state != "no-worker":
-            # It waits for an input that died with the worker; its next attempt will tell.
-            return
-        follow = self.scheduler.transition(
-            task.key,
-            "erred",
-            exception=pickle.dumps(error),
-            exception_text=f"{type(error).__name__}({error})",
-            cause=task.key,
-            stimulus_id=stimulus,
-        )
-        self.scheduler.transitions(follow, stimulus_id=stimulus)
+            self.waits()
 
     async def _look_at_ends(self) -> None:
         """Let workers with a fixed end leave in time, and have others in their place."""
@@ -522,15 +361,27 @@ class PoolCluster:
             await asyncio.sleep(_LOOK_AT_ENDS_S)
             now = time.time()
             for pool in self.pools.values():
-                for member in pool.staying:
-                    remote = member.remote
-                    if remote is not None and member.up and remote.ends_at is not None:
-                        has = remote.ends_at - member.up_at
-                        spare = min(max(_SPARE_S[0], _SPARE_SHARE * has), _SPARE_S[1])
-                        if remote.ends_at - now < min(self.longest_task_s(pool.shape.name) + spare, 0.9 * has):
-                            member.expiring = True
-                            self._spawn(self._expire(pool, member))
-                            self._adjust(pool)
+                try:
+                    self._look_at_ends_of(pool, now)
+                except Exception:
+                    logger.exception("pool %s: the ends of its workers are not known", pool.shape.name)
+
+    def _look_at_ends_of(self, pool: Pool, now: float) -> None:
+        said: tuple[float, float] | None = None
+        for member in pool.staying:
+            ends_at = member.remote.ends_at if member.remote is not None and member.up else None
+            if ends_at is None:
+                continue
+            known_s, seen_s = said = said or self.longest_task_s(pool.shape.name)
+            has = ends_at - member.up_at
+            spare = min(max(_SPARE_S[0], _SPARE_SHARE * has), _SPARE_S[1])
+            # One task that took long says little of the next, which may be of another kind.
+            longest = max(known_s, min(seen_s, _SEEN_SHARE * has))
+            # A worker that came late must be of some use, but begins nothing that is known to take longer.
+            if ends_at - now < max(min(longest + spare, _USE_SHARE * has), known_s):
+                member.expiring = True
+                self._spawn(self._expire(pool, member))
+                self._adjust(pool)
 
     async def _expire(self, pool: Pool, member: Member) -> None:
         while member.name in pool.members and not member.retiring:
@@ -546,9 +397,13 @@ class PoolCluster:
             if worker is not None and not await ready_to_leave(
                 self.scheduler, worker, self._moving, for_good=member.expiring
             ):
-                member.retiring = False
+                member.retiring, member.stuck = False, True
                 if not member.expiring:
                     self._try_later(pool, reason)
+                    # Where every place is taken, those who could take its results have none.
+                    for other in self.pools.values():
+                        if other.desired > len(other.staying):
+                            self._adjust(other)
                 return
             self._reasons[member.name] = reason
             worker = self._worker(member)
@@ -576,6 +431,8 @@ class PoolCluster:
 
         def again() -> None:
             pool.trying = False
+            for member in pool.members.values():
+                member.stuck = False
             self._adjust(pool, reason)
 
         asyncio.get_running_loop().call_later(_RETRY_S, again)
@@ -598,8 +455,13 @@ class PoolCluster:
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a part of the pools failed", exc_info=error)
 
     def worker_came(self, name: str, address: str, threads: int, memory_bytes: int) -> None:
         """Note a worker that connected; called by the scheduler."""
@@ -609,6 +471,7 @@ class PoolCluster:
             member.arrived.set()
         else:
             # It was given up while it was under way.
+            self._deaths.order(address)
             stimulus = f"unknown-worker-{time.time()}"
             self._spawn(self.scheduler.remove_worker(address, stimulus_id=stimulus, expected=True))
         self.recorder.append(
@@ -654,8 +517,8 @@ class PoolCluster:
             await asyncio.sleep(_LOST_AFTER_S)
         else:
             with contextlib.suppress(TimeoutError):
-                end = await asyncio.wait_for(member.remote.over(lost=True), _LOST_AFTER_S)
-                self._deaths.report(address, out_of_memory=end.out_of_memory)
+                end = await asyncio.wait_for(member.remote.over(lost=True), _LOST_REMOTE_S)
+                self._deaths.report(address, out_of_memory=end.out_of_memory, outside=end.outside)
                 logger.warning("worker %s is lost: %s", member.name, end.text)
                 # Together, so that a group takes the place of a group.
                 others = (one for one in pool.members.values() if one.up and one is not member)
@@ -684,6 +547,15 @@ class PoolCluster:
 
     async def _close(self) -> None:
         self._closing = True
+        try:
+            await self._close_workers()
+            if hasattr(self, "scheduler"):
+                await self.scheduler.close()
+        finally:
+            if self._before_close is not None:
+                await self._before_close()
+
+    async def _close_workers(self) -> None:
         if self._opening is not None and not self._opening.done():
             # An interrupt ends the waiting for it, not the thing itself.
             await asyncio.wait([self._opening], timeout=_STARTING_S)
@@ -697,10 +569,6 @@ class PoolCluster:
         for error in ends:
             if isinstance(error, Exception):
                 logger.error("a worker did not close: %s", error)
-        if hasattr(self, "scheduler"):
-            await self.scheduler.close()
-        if self._before_close is not None:
-            await self._before_close()
 
 
 @contextlib.contextmanager
@@ -718,8 +586,26 @@ def _calm() -> Iterator[None]:
         scheduler.removeFilter(wanted)
 
 
-def _megabytes(size: int) -> str:
-    return format_bytes(round(size / 2**20) * 2**20)
+async def _begun(pool: Pool, before: set[str]) -> None:
+    """Wait until one of the workers that a pool lacked is up, or on its way if somebody else starts it.
+
+    Raises
+    ------
+    ProviderError
+        If none can be had.
+    """
+    while True:
+        new = [member for member in pool.staying if member.name not in before]
+        if any(member.up or member.requested for member in new) or (not new and len(pool.staying) >= pool.desired):
+            return
+        if isinstance(pool.trouble, SubmitFailed):
+            raise pool.trouble
+        if pool.broken:
+            raise WorkersLost(pool.broken)
+        if not pool.desired or (pool.up and not new):
+            # None is needed; or there is no place for it, or it failed and is tried again later.
+            return
+        await asyncio.sleep(0.01)
 
 
 def _group(member: Member) -> str:
@@ -771,6 +657,11 @@ class _Watch(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Do nothing; the cluster knows its scheduler."""
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, stimulus_id: str = "", **kwargs: Any) -> None:
+        """Note a task for which there is no worker."""
+        if finish == "no-worker":
+            self._cluster.waits()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Note a worker that connected."""

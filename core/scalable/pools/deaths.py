@@ -1,35 +1,46 @@
-"""Why a worker died, and who is to blame: the tasks that ran there, not those in line behind them.
+"""Why a worker died, and who is to blame.
 
 Dask gives tasks with resource restrictions to workers at once, so that one may have
 thousands in line, and when it dies counts its death against all of them and starts them
-elsewhere before anybody knows why. Here what ran is held back until the cause is known,
-because a task that ran out of memory would take the next worker along.
+elsewhere before anybody knows why. Here all of them are held back for the moment that it
+takes to find out: the nanny reads what ran from memory that outlives the worker, and knows
+whether it was killed for memory; of a job that somebody else ended, its batch system tells.
+Then what waited in line goes on as if nothing had been, and only what ran is judged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
-from collections.abc import Callable
+import logging
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from scalable.pools.nanny_setup import DIED
+from scalable.telemetry.board import written
 
 if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.scheduler import TaskState, WorkerState
 
-__all__ = ["Death", "Deaths"]
+__all__ = ["Death", "Deaths", "is_held"]
+
+logger = logging.getLogger(__name__)
 
 _VERDICT_S = 5.0
 """Seconds after which the cause of a death counts as unknown."""
 
-_NOBODY = frozenset({"scalable://held-until-the-cause-of-death-is-known"})
+_NOBODY: Final = frozenset({"scalable://held-until-the-cause-of-death-is-known"})
 _KILLED_BY_NANNY = "worker-restart-memory"  # Dask's own event, sent before its nanny kills a worker
+
+
+def is_held(task: TaskState) -> bool:
+    """Whether a task waits for word of what its worker died of."""
+    return (task.worker_restrictions or set()) == _NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,160 +49,219 @@ class Death:
 
     Attributes
     ----------
-    worker : str
-        Its name.
+    worker : WorkerState
+        As it was.
     out_of_memory : bool
         Whether it was killed for the memory that it used.
     peak_bytes : int
         Memory seen at the most; 0 if nobody looked.
     tasks : int
         How many tasks it ran.
+    outside : bool
+        Whether somebody else ended it, so that none of its tasks did.
+    kills_allowed : int
+        Of how many workers a task may be the death before it fails for good.
     """
 
-    worker: str
+    worker: WorkerState
     out_of_memory: bool
     peak_bytes: int
     tasks: int
+    outside: bool
+    kills_allowed: int
+
+
+@dataclass(slots=True)
+class _Report:
+    """What is known of a death so far."""
+
+    out_of_memory: bool = False
+    peak_bytes: int = 0
+    keys: frozenset[str] = frozenset()
+    outside: bool = False
+    final: bool = False
 
 
 @dataclass(slots=True)
 class _Case:
-    """A dead worker, and what ran there with the restrictions that it had."""
+    """A dead worker, and what it had, with the restrictions that these tasks had."""
 
-    name: str
+    worker: WorkerState
+    executing: frozenset[Any]
     held: dict[Any, set[str] | None] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
 
 
 class Deaths(SchedulerPlugin):
-    """Acquit tasks that had not begun, and hold back the others until the cause is known.
+    """Hold back what a dead worker had, and judge what it ran once the cause is known.
 
     Parameters
     ----------
     judge : callable
-        Called with a task that may go on, and what its worker died of.
+        Called with a task that ran, which waits for a worker now, and with the death.
     """
 
     name = "scalable-deaths"
 
     def __init__(self, judge: Callable[[TaskState, Death], None]) -> None:
         self._judge = judge
-        self._scheduler: Scheduler | None = None
+        self._scheduler: Scheduler
+        self._kills_allowed = 0
         self._workers: dict[str, WorkerState] = {}
-        self._guilty: dict[str, set[Any]] = {}
-        self._clock = itertools.count(1)
-        self._sent: dict[Any, tuple[WorkerState | None, int]] = {}
-        self._freed: dict[str, int] = {}
+        self._dead: WorkerState | None = None
         self._ordered: set[str] = set()
         self._cases: dict[str, _Case] = {}
-        self._reports: dict[str, tuple[bool, int]] = {}
+        self._reports: dict[str, _Report] = {}
+        self._sentenced: dict[Any, tuple[set[str] | None, Death]] = {}
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Remember the scheduler; called by Dask when the plugin is added."""
+        """Remember the scheduler, and take the counting of deaths over; called by Dask."""
         self._scheduler = scheduler
+        self._kills_allowed = scheduler.allowed_failures
+        # Dask would fail tasks for good before it is known whether they are to blame.
+        scheduler.allowed_failures = sys.maxsize
 
     def order(self, address: str) -> None:
         """Say that a worker leaves in good order, for which Dask blames nobody."""
         self._ordered.add(address)
 
-    def report(self, address: str, *, out_of_memory: bool, peak_bytes: int = 0) -> None:
-        """Say what a worker died of, or is about to; the first word counts."""
-        if address in self._cases:
-            self._close(address, out_of_memory=out_of_memory, peak_bytes=peak_bytes)
-        elif address in self._workers:
-            self._reports.setdefault(address, (out_of_memory, peak_bytes))
+    def report(
+        self,
+        address: str,
+        *,
+        out_of_memory: bool = False,
+        peak_bytes: int = 0,
+        keys: Iterable[str] = (),
+        outside: bool = False,
+        final: bool = True,
+    ) -> None:
+        """Say what a worker died of, or is about to.
+
+        Parameters
+        ----------
+        address : str
+            The worker's.
+        out_of_memory, peak_bytes, outside
+            As for :class:`Death`.
+        keys : iterable of str
+            What it ran, as on its board; empty if that is not known.
+        final : bool
+            Whether nobody else knows more.
+        """
+        if address not in self._cases and address not in self._workers:
+            return
+        known = self._reports.setdefault(address, _Report())
+        if known.final:
+            return
+        known.out_of_memory |= out_of_memory
+        known.peak_bytes = max(known.peak_bytes, peak_bytes)
+        known.keys |= frozenset(keys)
+        known.outside = outside
+        known.final = final
+        if final and address in self._cases and address not in self._workers:
+            self._close(address)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Keep hold of the worker: when it is gone, it still knows what it had."""
         self._workers[worker] = scheduler.workers[worker]
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
-        """Let go of a worker whose tasks have all been sent elsewhere, or are held."""
+        """Let go of a worker all of whose tasks are held, or elsewhere."""
         self._workers.pop(worker, None)
-        self._guilty.pop(worker, None)
-        self._freed.pop(worker, None)
         self._ordered.discard(worker)
-        report = self._reports.pop(worker, None)
+        self._dead = None
         case = self._cases.get(worker)
         if case is None:
-            return
-        if report is not None:
-            self._close(worker, out_of_memory=report[0], peak_bytes=report[1])
+            self._reports.pop(worker, None)
+        elif worker in self._reports and self._reports[worker].final:
+            self._close(worker)
         else:
-            loop = asyncio.get_running_loop()
-            case.timer = loop.call_later(_VERDICT_S, lambda: self.report(worker, out_of_memory=False))
+            case.timer = asyncio.get_running_loop().call_later(_VERDICT_S, self._close, worker)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Take a nanny's word for what became of its worker."""
         if topic == _KILLED_BY_NANNY:
-            self.report(msg["worker"], out_of_memory=True, peak_bytes=msg["rss"])
+            self.report(msg["worker"], out_of_memory=True, peak_bytes=msg["rss"], final=False)
         elif topic == DIED:
-            self.report(msg["worker"], out_of_memory=msg["out_of_memory"], peak_bytes=msg["peak_bytes"])
+            facts = {name: msg[name] for name in ("out_of_memory", "peak_bytes", "keys")}
+            self.report(msg["worker"], **facts)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, stimulus_id: str = "", **kwargs: Any) -> None:
-        """Acquit a task that its dead worker had not begun, and hold one that it had."""
-        if finish == "processing":
-            assert self._scheduler is not None
-            self._sent[key] = (self._scheduler.tasks[key].processing_on, next(self._clock))
-        elif start == "processing":
-            self._left(key, finish, kwargs.get("worker"))
-            self._sent.pop(key, None)
+        """Hold a task whose worker is dead, and carry a sentence out as soon as that can be."""
+        if start == "processing":
+            if finish == "released":
+                self._released(key)
+        elif finish == "no-worker" and key in self._sentenced:
+            asyncio.get_running_loop().call_soon(self._carry_out, key)
 
-    def _left(self, key: Any, finish: str, by: str | None) -> None:
-        """Look at a task that does not run any more, nor wait in line."""
-        if by in self._workers and self._workers[by].status.name != "closed":
-            self._freed[by] = next(self._clock)
-        if finish not in {"released", "erred"}:
-            return
-        assert self._scheduler is not None
+    def _released(self, key: Any) -> None:
         task = self._scheduler.tasks[key]
-        dead = next((one for one in self._workers.values() if one.status.name == "closed"), None)
-        if not task.suspicious or dead is None or dead.address in self._ordered:
+        if not task.suspicious:
             return
-        # Also of one that has now failed for good: its place in the line was the first.
-        begun = self._begun(dead, task)
-        if finish != "released":
+        if self._dead is None:
+            self._dead = next((one for one in self._workers.values() if one.status.name == "closed"), None)
+        dead = self._dead
+        if dead is None or dead.address in self._ordered:
             return
-        if key in begun:
-            case = self._cases.setdefault(dead.address, _Case(str(dead.name)))
-            case.held[key] = task.worker_restrictions
-            task.worker_restrictions = set(_NOBODY)
-        else:
-            task.suspicious -= 1
-            task.prefix.suspicious -= 1
+        case = self._cases.get(dead.address)
+        if case is None:
+            case = self._cases[dead.address] = _Case(dead, frozenset(one.key for one in dead.executing))
+        case.held[key] = task.worker_restrictions
+        task.worker_restrictions = set(_NOBODY)
 
-    def _begun(self, worker: WorkerState, task: TaskState) -> set[Any]:
-        """Return the keys of the tasks that a dead worker was running: the first of its line.
-
-        When a thread was freed, it took what had the highest priority of what was there; an
-        idle one takes what comes first. When one came that was stolen from another worker is not known.
-        """
-        guilty = self._guilty.get(worker.address)
-        if guilty is None:
-            had = [task, *worker.processing]
-            known = [one for one in had if one in worker.executing]
-            rest = (one for one in had if one not in worker.executing)
-            freed = self._freed.get(worker.address, 0)
-
-            def turn(one: TaskState) -> tuple[Any, ...]:
-                to, sent = self._sent.get(one.key, (None, 0))
-                priority = one.priority or ()
-                return (2, priority) if to is not worker else (1, sent) if sent > freed else (0, priority)
-
-            first = heapq.nsmallest(max(0, worker.nthreads - len(known)), rest, key=turn)
-            guilty = self._guilty[worker.address] = {one.key for one in (*known, *first)}
-        return guilty
-
-    def _close(self, address: str, *, out_of_memory: bool, peak_bytes: int) -> None:
-        """Let what ran on a dead worker go on, now that the cause of its death is known."""
-        assert self._scheduler is not None
-        case = self._cases.pop(address)
+    def _close(self, address: str) -> None:
+        """Let what a dead worker had go on, now that it is known why it died, or that nobody knows."""
+        case, report = self._cases.pop(address), self._reports.pop(address, _Report())
         if case.timer is not None:
             case.timer.cancel()
-        death = Death(case.name, out_of_memory, peak_bytes, len(case.held))
-        for key, restrictions in case.held.items():
-            task = self._scheduler.tasks.get(key)
-            # Cancelled meanwhile, or handed in anew under the same key.
-            if task is not None and (task.worker_restrictions or set()) == _NOBODY:
-                task.worker_restrictions = restrictions
-                self._judge(task, death)
+        held = {key: task for key in case.held if (task := self._held(key)) is not None}
+        ran = self._ran(case, report, held)
+        death = Death(
+            case.worker, report.out_of_memory, report.peak_bytes, len(ran), report.outside, self._kills_allowed
+        )
+        follow: dict[Any, Any] = {}
+        for key, task in held.items():
+            if key not in ran or report.outside:
+                task.suspicious -= 1
+                task.prefix.suspicious -= 1
+            if key in ran:
+                self._sentenced[key] = (case.held[key], death)
+            else:
+                task.worker_restrictions = case.held[key]
+                if task.state == "no-worker":
+                    follow[key] = "processing"
+        self._scheduler.transitions(follow, stimulus_id=f"held-{address}")
+        for key in ran:
+            # What waits for an input that died with the worker is judged when it can be started.
+            if held[key].state == "no-worker":
+                self._carry_out(key)
+
+    def _held(self, key: Any) -> TaskState | None:
+        """Return a task that is held; ``None`` if it was cancelled, or handed in anew under the same key."""
+        task = self._scheduler.tasks.get(key)
+        return task if task is not None and is_held(task) else None
+
+    def _carry_out(self, key: Any) -> None:
+        restrictions, death = self._sentenced.pop(key, (None, None))
+        task = self._held(key)
+        if task is None or death is None:
+            return
+        task.worker_restrictions = restrictions
+        try:
+            self._judge(task, death)
+        except Exception:
+            logger.exception("task %s cannot be judged; it is tried again", key)
+            self._scheduler.transitions({key: "processing"}, stimulus_id=f"judged-{key}")
+
+    @staticmethod
+    def _ran(case: _Case, report: _Report, held: dict[Any, TaskState]) -> set[Any]:
+        """Return the keys of what a dead worker ran, from its board, or else by what Dask knows of it."""
+        if report.keys:
+            found = {key for key in held if written(key) in report.keys}
+            if found:
+                return found
+        known = {key for key in held if key in case.executing}
+        rest = (task for key, task in held.items() if key not in known)
+        places = max(0, case.worker.nthreads - len(known))
+        first = heapq.nsmallest(places, rest, key=lambda task: task.priority or ())
+        return known | {task.key for task in first}

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from tornado.ioloop import PeriodicCallback
 
+from scalable.telemetry.board import VARIABLE, Reader
+
 __all__ = ["DIED", "dask_setup", "dask_teardown"]
 
 DIED: Final = "scalable-worker-died"
@@ -78,6 +80,10 @@ class _Watch:
         self._pid: int | None = None
         self._address = ""
         self._peak = 0
+        self._board: Reader | None = None
+        with contextlib.suppress(OSError):
+            self._board = Reader()
+            nanny.env = {**nanny.env, VARIABLE: self._board.path}
         _kernel()
         self._look_again = PeriodicCallback(self._look, _LOOK_MS)
 
@@ -86,6 +92,9 @@ class _Watch:
 
     def stop(self) -> None:
         self._look_again.stop()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
 
     def _look(self) -> None:
         pid = self._nanny.pid
@@ -104,7 +113,8 @@ class _Watch:
     def _tell(self) -> None:
         limit = self._nanny.memory_manager.memory_limit
         out_of_memory = _kernel().killed() or bool(limit and self._peak >= _NEARLY_ALL * limit)
-        message = {"worker": self._address, "out_of_memory": out_of_memory, "peak_bytes": self._peak}
+        message: dict[str, Any] = {"worker": self._address, "out_of_memory": out_of_memory, "peak_bytes": self._peak}
+        message["keys"] = self._board.take() if self._board is not None else []
         self._address = ""
         if self._nanny.status.name == "running":
             self._nanny.log_event(DIED, message)

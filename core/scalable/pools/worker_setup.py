@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import weakref
 from typing import Any
+
+from scalable.telemetry.board import VARIABLE, Board
+from scalable.telemetry.measure import use_board
 
 __all__ = ["dask_setup", "dask_teardown"]
 
@@ -43,6 +48,11 @@ def dask_setup(worker: Any) -> None:
     if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
         # A handler, because what a task starts would inherit that the signal is ignored.
         signal.signal(signal.SIGINT, lambda *_: None)
+    place = os.environ.get(VARIABLE)
+    if place is not None and getattr(worker, "nanny", None) is not None:
+        # Without it, who killed a worker is guessed.
+        with contextlib.suppress(OSError):
+            use_board(Board(place))
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_calm)
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+import dask
 from distributed import Nanny, Worker
 
 from scalable.errors import MissingExtra, ProviderError, ValidationReport
@@ -26,6 +27,9 @@ from scalable.spec import ComponentSpec, DeploymentSpec, Limits, ScalePlan
 __all__ = ["LocalProvider"]
 
 _LOOPBACK = "127.0.0.1"
+
+# Without a dashboard Dask would still serve much of it by HTTP, to every user of this machine.
+_NO_PAGES: Mapping[str, Any] = {"distributed.worker.http.routes": []}
 
 # Dask sets these in this process for the worker processes to inherit.
 _SET_BY_DASK = (
@@ -109,18 +113,20 @@ class LocalProvider:
                     memory_limit=shape.component.resources.memory_bytes or 0,
                     env=environments[base_of(shape.name)],
                     worker_port=0,
+                    config=dict(_NO_PAGES),
                     preload_nanny=["scalable.pools.nanny_setup"],
                     **common,
                 )
             return made
 
-        return PoolCluster(
-            self.shapes(spec),
-            worker,
-            scheduler_options=_scheduler_options(options),
-            maximum=self.limits(spec).maximum,
-            on_close=put_back,
-        )
+        with dask.config.set({} if options.dashboard else {"distributed.scheduler.http.routes": []}):
+            return PoolCluster(
+                self.shapes(spec),
+                worker,
+                scheduler_options=_scheduler_options(options),
+                maximum=self.limits(spec).maximum,
+                on_close=put_back,
+            )
 
     def scale(self, cluster: PoolCluster, plan: ScalePlan) -> None:
         """Make the pools as large as the plan says; returns when each has its first worker."""
@@ -140,11 +146,19 @@ class LocalProvider:
         return spec.options
 
 
+class _QuietWorker(Worker):
+    """A worker of this process, whose configuration is not for it alone."""
+
+    def start_http_server(self, routes: Any, *args: Any, **options: Any) -> None:
+        """Serve no pages."""
+        super().start_http_server([], *args, **options)  # type: ignore[no-untyped-call]
+
+
 class _Threads:
     """A worker as threads of this process."""
 
     def __init__(self, scheduler_address: str, **options: Any) -> None:
-        self._worker = Worker(scheduler_address, memory_limit=0, **options)
+        self._worker: Worker = _QuietWorker(scheduler_address, memory_limit=0, **options)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield from self._worker.__await__()

@@ -20,16 +20,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, ClassVar, Final, TypedDict
 
 import psutil
 from dask.context import thread_state
 from dask.tokenize import normalize_token
 from distributed import get_worker
+from distributed.protocol.pickle import dumps, loads
 
 from scalable.errors import TaskError
+from scalable.telemetry.board import Board
 
-__all__ = ["MEASURE", "TOPIC", "Measured", "Measurement", "mark_failed", "measured"]
+__all__ = ["MEASURE", "TOPIC", "Measured", "Measurement", "mark_failed", "measured", "use_board"]
 
 MEASURE: Final = "scalable"
 """Key under which a task's measurement travels in the metadata that Dask sends with a result."""
@@ -60,29 +62,44 @@ class Measurement(TypedDict, total=False):
 class Measured:
     """A function that leaves its measurement with the Dask worker that runs it.
 
+    It travels as bytes that are read when it is called: a function that a worker cannot
+    import is then the task's failure, where Dask would lose the connection and take it for
+    a death of the worker; and the scheduler, which only passes it on, does not take it apart.
+
     Parameters
     ----------
-    function : callable
+    function : callable or None
         What the user submitted.
+    pickled : bytes
+        The same, where it has arrived as that.
+    name : str
+        Its name, if it is not to be asked for it.
     """
 
-    __slots__ = ("__weakref__", "function")
+    __slots__ = ("__name__", "__weakref__", "_function", "_pickled")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any] | None, pickled: bytes = b"", name: str = "") -> None:
+        self._function = function
+        self._pickled = pickled
+        self.__name__ = name or getattr(function, "__name__", type(function).__name__)
 
     @property
-    def __name__(self) -> str:
-        return getattr(self.function, "__name__", type(self.function).__name__)
+    def function(self) -> Callable[..., Any]:
+        """What the user submitted."""
+        if self._function is None:
+            self._function = loads(self._pickled)
+        return self._function
 
-    def __reduce__(self) -> tuple[type[Measured], tuple[Callable[..., Any]]]:
-        return Measured, (self.function,)
+    def __reduce__(self) -> tuple[type[Measured], tuple[None, bytes, str]]:
+        return Measured, (None, self._pickled or dumps(self._function), self.__name__)
 
     def __dask_tokenize__(self) -> object:
         return normalize_token(self.function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function."""
+        board = _current.board
+        slot = -1 if board is None else board.enter(getattr(thread_state, "key", None))
         stopwatch = _Stopwatch()
         _current.begin()
         try:
@@ -91,6 +108,9 @@ class Measured:
         except BaseException as error:
             _leave_failure(stopwatch.stop(), error)
             raise
+        finally:
+            if board is not None:
+                board.leave(slot)
         measurement = stopwatch.stop()
         if _current.failure is not None:
             _describe(measurement, _current.failure)
@@ -102,6 +122,8 @@ class _Current(threading.local):
     """What the task that this thread runs said of itself."""
 
     failure: BaseException | None = None
+    # Of the process, not of the thread: where its nanny looks if it dies.
+    board: ClassVar[Board | None] = None
 
     def begin(self) -> None:
         """Forget what the task before it said."""
@@ -109,6 +131,11 @@ class _Current(threading.local):
 
 
 _current = _Current()
+
+
+def use_board(board: Board) -> None:
+    """Have every measured task of this process noted on a board while it runs."""
+    _Current.board = board
 
 
 def mark_failed(error: BaseException) -> None:

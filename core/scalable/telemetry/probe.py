@@ -228,17 +228,12 @@ class TaskProbe(SchedulerPlugin):
     def _attempt_lost(self, task: _Task, death: Mapping[str, Any]) -> None:
         """Record an attempt whose worker died under it; said by those who found out why."""
         key, worker = death["key"], death["worker"]
-        if not death["out_of_memory"]:
+        if not death["out_of_memory"] and not death["final"]:
             self._lost += 1
-            self._record(key, task, "lost", worker=worker, error_type="WorkerLost", error=f"worker {worker} died")
+            self._record(key, task, "lost", worker=worker, error_type=death["error_type"], error=death["error"])
             task.attempt += 1
             return
-        task.failure = {
-            "worker": worker,
-            "peak_bytes": death["peak_bytes"],
-            "error_type": "TaskOutOfMemory",
-            "error": death["error"],
-        }
+        task.failure = {name: death[name] for name in ("worker", "peak_bytes", "error_type", "error")}
         if not death["final"]:
             state = self._state(key)
             task.retries = state.retries if state is not None else 0

@@ -83,7 +83,25 @@ def test_mistakes_are_told_before_anything_is_submitted(cluster: SlurmCluster, q
 def test_what_slurm_refuses_is_told_in_its_words_and_more_can_be_asked_for(cluster: SlurmCluster) -> None:
     cluster.add_container(tag="huge", memory="900G")
     cluster.add_container(tag="small", memory="500M")
-    with pytest.raises(SubmitFailed, match="(?i)memory|node configuration"):
+    with pytest.raises(SubmitFailed, match=r"(?i)memory|node configuration"):
         cluster.add_workers(n=1, tag="huge")
     cluster.add_workers(n=1, tag="small")
     assert ScalableClient(cluster).submit(where, tag="small").result(timeout=60)
+
+
+def test_asking_twice_counts_twice_and_what_was_refused_does_not_count(cluster: SlurmCluster, queue: Slurm) -> None:
+    cluster.add_container(tag="small", memory="500M")
+    cluster.add_workers(n=4, tag="small")
+    cluster.remove_workers(n=1, tag="small")
+    cluster.remove_workers(n=1, tag="small")
+    until(lambda: len([job for job in queue.jobs() if job.state in {"PENDING", "RUNNING"}]) == 2)
+    cluster.add_workers(n=1, tag="small")
+    until(lambda: cluster.worker_count("small") == 3)
+    queue.run("scontrol", "update", "partitionname=main", "state=inactive")
+    try:
+        with pytest.raises(SubmitFailed, match=r"(?i)partition"):
+            cluster.add_workers(n=3, tag="small")
+    finally:
+        queue.run("scontrol", "update", "partitionname=main", "state=up")
+    with pytest.raises(ScalableError, match="there are 3 workers with tag 'small', not 4"):
+        cluster.remove_workers(n=4, tag="small")

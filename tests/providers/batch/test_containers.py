@@ -60,7 +60,8 @@ def test_podman_runs_an_image_with_all_that_a_component_has() -> None:
     assert started(made) == (
         "exec podman run --rm --network=host --pid=host --device nvidia.com/gpu=all --volume '/data/my files:/data'"
         " --volume /home/ada/.scalable/tls-1:/home/ada/.scalable/tls-1:ro --volume /models:/models:ro"
-        " --env OMP_NUM_THREADS --env MKL_NUM_THREADS --env OPENBLAS_NUM_THREADS --env 'SLURM_*'"
+        " --env OMP_NUM_THREADS --env MKL_NUM_THREADS --env OPENBLAS_NUM_THREADS"
+        " --env DASK_DISTRIBUTED__WORKER__HTTP__ROUTES --env 'SLURM_*'"
         f" --env TOKEN --env PATH=/opt/model/bin:/bin {IMAGE} /opt/bin/python3"
     )
     assert "export TOKEN='it'\"'\"'s $secret'\n" in made

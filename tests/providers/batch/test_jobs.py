@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable.errors import SubmitFailed
+from scalable.pools.cluster import WorkerEnd
 from scalable.pools.shape import PoolShape
 from scalable.providers.batch import jobs as module
 from scalable.providers.batch.jobs import BatchWorker, Jobs, _batches, _condensed, _Job
@@ -66,6 +67,13 @@ class Commands:
         """Let the next submissions fail, with these words."""
         (self.folder / "failures").write_text("".join(f"{message}\n" for message in messages))
 
+    def queue(self, *jobs: tuple[str, str], node: str = "n1", end: str = "NONE", submitted: float = 0) -> None:
+        """Let squeue tell of these jobs, each in some state."""
+        rest = f"{node}|{end}|{submitted:.0f}|{LAUNCH.run_id}|{comment_of('simulate', Owner.mine())}|None"
+        (self.folder / "new").write_text("".join(f"{job_id}|{state}|{rest}\n" for job_id, state in jobs))
+        # At once, or half of it might be told.
+        (self.folder / "new").replace(self.folder / "squeue.out")
+
     def calls(self, name: str) -> list[str]:
         lines = (self.folder / "calls").read_text().splitlines()
         return [line.partition(" ")[2] for line in lines if line.startswith(f"{name} ")]
@@ -83,7 +91,7 @@ class Run:
     """What a test has of the jobs of a run."""
 
     def __init__(self, logs: Path, system: str = "slurm") -> None:
-        logs.mkdir()
+        logs.mkdir(exist_ok=True)
         self.logs = logs
         self.watched: list[str] = []
         self.records: list[Any] = []
@@ -92,7 +100,8 @@ class Run:
         self.jobs.record = self.records.append
 
     def workers(self, *names: str) -> list[BatchWorker]:
-        shapes = {name: PoolShape.of(replace(component(), name=name.rpartition("-")[0])) for name in names}
+        pools = {name: name.partition("~")[0].rpartition("-")[0] for name in names}
+        shapes = {name: PoolShape.of(replace(component(), name=pool)) for name, pool in pools.items()}
         return [BatchWorker(self.jobs, shapes[name], name, ADDRESS) for name in names]
 
 
@@ -135,7 +144,10 @@ def test_workers_of_a_pool_that_are_wanted_together_are_one_array(tmp_path: Path
     ]
     assert sorted(run.watched) in (["100", "101_0", "101_1", "101_2"], ["100_0", "100_1", "100_2", "101"])
     array, single = ("100", "101") if "101" in run.watched else ("101", "100")
-    first, second = commands.calls("scancel")
+    first, second, last = commands.calls("scancel")
+    # However well it went: nothing is left.
+    assert last == f"--name={LAUNCH.run_id}"
+    assert run.jobs.clean
     assert first == f"{array}_[0-1]"
     assert sorted(second.split()) == sorted([f"{array}_[2]", single])
     assert [one["event"] for one in run.records] == ["submitted", "submitted", "cancelled", "cancelled"]
@@ -253,7 +265,7 @@ def test_a_worker_that_is_closed_before_its_job_was_taken_leaves_no_job(tmp_path
         await starting
 
     assert play(tmp_path, scene).watched == ["100"]
-    assert commands.calls("scancel") == ["100"]
+    assert commands.calls("scancel") == ["100", f"--name={LAUNCH.run_id}"]
 
 
 def test_a_worker_that_is_closed_before_anybody_was_asked_costs_nothing(
@@ -266,7 +278,7 @@ def test_a_worker_that_is_closed_before_anybody_was_asked_costs_nothing(
         await worker.close()
         await starting
 
-    monkeypatch.setattr(module, "_GATHER_S", 60.0)
+    monkeypatch.setattr(module, "_GATHER_S", 2.0)
     play(tmp_path, scene)
     assert commands.calls("sbatch") == commands.calls("scancel") == []
 
@@ -281,9 +293,7 @@ def test_scripts_are_for_their_owner_only(tmp_path: Path, commands: Commands) ->
 
 
 def test_while_all_jobs_run_and_nothing_is_awaited_nobody_is_asked(tmp_path: Path, commands: Commands) -> None:
-    comment = comment_of("simulate", Owner.mine())
-    lines = [f"100_{element}|RUNNING|n1|NONE|{LAUNCH.run_id}|{comment}|None\n" for element in range(2)]
-    (commands.folder / "squeue.out").write_text("".join(lines))
+    commands.queue(*((f"100_{element}", "RUNNING") for element in range(2)))
 
     async def scene(run: Run) -> None:
         workers = run.workers("simulate-0", "simulate-1")
@@ -309,10 +319,336 @@ def test_a_job_that_is_in_the_queue_no_more_is_over(tmp_path: Path, commands: Co
         end = await asyncio.wait_for(worker.over(lost=False), 30)
         assert "job 100 is not in Slurm's queue any more" in end.text
         assert not end.hopeless
+        # Somebody took it, so that no task is to blame.
+        assert end.outside
         # One answer may be of before it was taken.
         assert len(commands.calls("squeue")) >= 2
+        # The answers may have been incomplete.
+        await worker.close()
+        assert commands.calls("scancel") == ["100"]
 
     play(tmp_path, scene)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+# How a job ends
+
+
+def the_end(
+    tmp_path: Path, commands: Commands, state: str, *, arrived: bool = True, lost: bool = True, workers: int = 1
+) -> WorkerEnd:
+    """Let the job of a worker end in some state, and return what is said of it."""
+    ends: list[WorkerEnd] = []
+
+    async def scene(run: Run) -> None:
+        names = ["simulate-0"] if workers == 1 else [f"simulate-0~-{place}" for place in range(workers)]
+        them = run.workers(*names)
+        commands.queue(("100", "RUNNING"))
+        await start(them)
+        over = asyncio.ensure_future(them[0].over(lost=lost))
+        await until(lambda: them[0].running)
+        if arrived and not lost:
+            over.cancel()
+            await asyncio.gather(over, return_exceptions=True)
+        commands.queue(("100", state))
+        if over.cancelled():
+            # Slurm is looked at because of another.
+            job = run.jobs.job(them[0].group)
+            assert job is not None
+            while not job.end.done():
+                await run.jobs._look_once()
+            over = asyncio.ensure_future(them[0].over(lost=False))
+        ends.append(await asyncio.wait_for(over, 60))
+        assert not them[0].running
+
+    play(tmp_path, scene)
+    return ends[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "outside"),
+    [
+        ("CANCELLED", True),
+        ("PREEMPTED", True),
+        ("NODE_FAIL", True),
+        ("TIMEOUT", True),
+        ("BOOT_FAIL", True),
+        ("DEADLINE", True),
+        ("REVOKED", True),
+        ("PENDING", True),
+        ("FAILED", False),
+        ("COMPLETED", False),
+        ("OUT_OF_MEMORY", False),
+    ],
+)
+def test_a_task_is_not_to_blame_for_what_somebody_else_ended(
+    tmp_path: Path, commands: Commands, state: str, outside: bool
+) -> None:
+    assert the_end(tmp_path, commands, state).outside is outside
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, True), (2, False)])
+def test_whose_memory_it_was_is_known_only_where_a_job_has_one_worker(
+    tmp_path: Path, commands: Commands, workers: int, told: bool
+) -> None:
+    assert the_end(tmp_path, commands, "OUT_OF_MEMORY", workers=workers).out_of_memory is told
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_of_a_job_whose_worker_was_up_nobody_says_that_it_never_connected(
+    tmp_path: Path, commands: Commands, lost: bool
+) -> None:
+    assert the_end(tmp_path, commands, "TIMEOUT", lost=lost).text == "job 100 on n1 ended as TIMEOUT"
+
+
+def test_of_a_job_whose_worker_never_came_the_end_of_its_log_is_told(tmp_path: Path, commands: Commands) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "simulate-100.log").write_bytes((b"x" * 10_000 + b"\n") * 10 + b"OSError: no \xff\n")
+    text = the_end(tmp_path, commands, "FAILED", arrived=False, lost=False).text
+    assert f"ended as FAILED before its worker connected to {ADDRESS}; its log ends:" in text
+    assert text.endswith("x\n  OSError: no \N{REPLACEMENT CHARACTER}")
+    # Of a log that may be of any size, no more is read.
+    assert text.count("x") < 10_000
+
+
+@pytest.mark.parametrize("ahead", [0, 7200, -7200])
+def test_the_end_of_a_job_is_told_by_the_clock_of_this_machine(
+    tmp_path: Path, commands: Commands, ahead: float
+) -> None:
+    async def scene(run: Run) -> None:
+        (worker,) = run.workers("simulate-0")
+        await start([worker])
+        now = time.time()
+        commands.queue(("100", "RUNNING"), end=f"{now + ahead + 600:.0f}", submitted=now + ahead)
+        await until(lambda: worker.ends_at)
+        assert worker.ends_at == pytest.approx(now + 600, abs=5)
+
+    play(tmp_path, scene)
+
+
+def test_one_answer_that_cannot_be_dealt_with_does_not_end_looking(
+    tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse = module.parse_squeue
+    answers = iter([ValueError("odd"), None])
+
+    def once_not(text: str) -> Any:
+        if error := next(answers, None):
+            raise error
+        return parse(text)
+
+    monkeypatch.setattr(module, "parse_squeue", once_not)
+    assert the_end(tmp_path, commands, "FAILED").text == "job 100 on n1 ended as FAILED"
+    assert "ValueError: odd" in caplog.text
+
+
+# Refusals that pass
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+        "sbatch: error: AssocMaxSubmitJobLimit",
+        "sbatch: error: AssocGrpSubmitJobsLimit",
+        "sbatch: error: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    ],
+)
+def test_a_limit_on_jobs_passes_but_nobody_waits_for_it(tmp_path: Path, commands: Commands, words: str) -> None:
+    commands.fail(words)
+
+    async def scene(run: Run) -> None:
+        (error,) = await start(run.workers("simulate-0"))
+        assert isinstance(error, SubmitFailed)
+        assert error.passing
+
+    play(tmp_path, scene)
+    assert len(commands.calls("sbatch")) == 1
+
+
+def test_a_limit_on_what_a_job_may_have_does_not_pass(tmp_path: Path, commands: Commands) -> None:
+    policy = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    commands.write("sbatch", f'#!/bin/sh\necho "sbatch: error: QOSMaxCpuPerJobLimit\n{policy}" >&2\nexit 1\n')
+
+    async def scene(run: Run) -> None:
+        (error,) = await start(run.workers("simulate-0"))
+        assert isinstance(error, SubmitFailed)
+        assert not error.passing
+
+    play(tmp_path, scene)
+
+
+# The end of a run
+
+
+def slow(text: str, flag: Path) -> str:
+    """Return a command that waits in its middle until a file is there."""
+    return text.replace("\nenv >", f"\nuntil [ -e {flag} ]; do sleep 0.05; done\nenv >")
+
+
+def test_a_submission_that_is_under_way_at_the_end_is_seen_through_and_cancelled(
+    tmp_path: Path, commands: Commands
+) -> None:
+    go = tmp_path / "go"
+    commands.write("sbatch", slow(_SBATCH, go).format(folder=commands.folder, cluster=""))
+
+    async def scene(run: Run) -> None:
+        starting = asyncio.ensure_future(start(run.workers("simulate-0")))
+        await until(lambda: commands.calls("sbatch"))
+        stopping = asyncio.ensure_future(run.jobs.stop())
+        await asyncio.sleep(0.2)
+        assert not stopping.done()
+        go.touch()
+        await stopping
+        assert await starting == [None]
+        assert run.jobs.clean
+
+    assert play(tmp_path, scene).watched == ["100"]
+    assert commands.calls("scancel")[0] == f"--name={LAUNCH.run_id}"
+
+
+def test_a_submission_that_never_ends_is_waited_for_no_longer_than_so_long(
+    tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.write("sbatch", slow(_SBATCH, tmp_path / "never").format(folder=commands.folder, cluster=""))
+    monkeypatch.setattr(module, "_STOPPING_S", 0.1)
+
+    async def scene(run: Run) -> None:
+        starting = asyncio.ensure_future(start(run.workers("simulate-0")))
+        await until(lambda: commands.calls("sbatch"))
+        await run.jobs.stop()
+        # Slurm may take it yet.
+        assert not run.jobs.clean
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+    play(tmp_path, scene)
+
+
+def test_a_cancellation_that_is_under_way_at_the_end_is_seen_through(tmp_path: Path, commands: Commands) -> None:
+    go, calls = tmp_path / "go", commands.folder / "calls"
+    wait = f"until [ -e {go} ]; do sleep 0.05; done"
+    commands.write("scancel", f'#!/bin/sh\necho "begin $*" >>{calls}\n{wait}\necho "scancel $*" >>{calls}\n')
+
+    async def scene(run: Run) -> None:
+        (worker,) = run.workers("simulate-0")
+        await start([worker])
+        closing = asyncio.ensure_future(worker.close())
+        await until(lambda: commands.calls("begin"))
+        # As after Ctrl-C, when nobody waits for it any more.
+        closing.cancel()
+        stopping = asyncio.ensure_future(run.jobs.stop())
+        await asyncio.sleep(0.2)
+        go.touch()
+        await stopping
+        assert run.jobs.clean
+
+    play(tmp_path, scene)
+    assert commands.calls("scancel")[:2] == ["100", f"--name={LAUNCH.run_id}"]
+
+
+def test_at_the_end_nobody_tries_to_submit_again(
+    tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSES_S", (600.0,))
+    commands.fail("sbatch: error: Unable to contact slurm controller")
+
+    async def scene(run: Run) -> None:
+        starting = asyncio.ensure_future(start(run.workers("simulate-0")))
+        await until(lambda: run.jobs._doubtful)
+        await asyncio.wait_for(run.jobs.stop(), 60)
+        (error,) = await starting
+        assert isinstance(error, SubmitFailed)
+        (late,) = run.workers("simulate-1")
+        await late
+        # It may have been taken all the same.
+        assert run.jobs.clean
+
+    play(tmp_path, scene)
+    assert len(commands.calls("sbatch")) == 1
+    assert commands.calls("scancel")[0] == f"--name={LAUNCH.run_id}"
+
+
+def test_jobs_that_could_not_be_cancelled_are_named_and_the_run_is_not_clean(
+    tmp_path: Path, commands: Commands, caplog: pytest.LogCaptureFixture
+) -> None:
+    note = f'echo "scancel $*" >>{commands.folder}/calls'
+    commands.write("scancel", f'#!/bin/sh\n{note}\necho "scancel: error: Access/permission denied" >&2\nexit 1\n')
+
+    async def scene(run: Run) -> None:
+        workers = run.workers("simulate-0", "simulate-1")
+        await start(workers)
+        await close(workers)
+
+    run = play(tmp_path, scene)
+    assert not run.jobs.clean
+    assert commands.calls("scancel") == ["100_[0-1]", f"--name={LAUNCH.run_id}"]
+    assert "(100_[0-1]): scancel: error: Access/permission denied" in caplog.text
+    assert f"`scalable clean --run {LAUNCH.run_id}`" in caplog.text
+    assert [one["event"] for one in run.records] == ["submitted"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "scancel: error: Kill job error on job id 100: Invalid job id specified",
+        "scancel: error: Kill job error on job id 100: Job/step already completing or completed",
+    ],
+)
+def test_jobs_that_have_ended_by_themselves_are_as_good_as_cancelled(
+    tmp_path: Path, commands: Commands, caplog: pytest.LogCaptureFixture, words: str
+) -> None:
+    commands.write("scancel", f'#!/bin/sh\necho "{words}" >&2\nexit 1\n')
+
+    async def scene(run: Run) -> None:
+        workers = run.workers("simulate-0")
+        await start(workers)
+        await close(workers)
+
+    run = play(tmp_path, scene)
+    assert run.jobs.clean
+    assert caplog.text == ""
+    assert [one["event"] for one in run.records] == ["submitted", "cancelled"]
+
+
+def test_until_the_end_has_been_seen_through_a_run_is_not_clean(tmp_path: Path, commands: Commands) -> None:
+    async def scene(run: Run) -> None:
+        assert run.jobs.clean
+        (worker,) = run.workers("simulate-0")
+        await start([worker])
+        await worker.close()
+        assert not run.jobs.clean
+        stopping = asyncio.ensure_future(run.jobs.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        assert not run.jobs.clean
+
+    assert play(tmp_path, scene).jobs.clean
+
+
+def test_where_jobs_have_no_names_those_that_were_not_cancelled_are_tried_again_at_the_end(
+    tmp_path: Path, commands: Commands
+) -> None:
+    commands.write("qsub", "#!/bin/sh\necho 12.server\n")
+    note = f'echo "qdel $*" >>{commands.folder}/calls'
+    once = f"[ -e {commands.folder}/up ] || {{ touch {commands.folder}/up; echo sorry >&2; exit 1; }}"
+    commands.write("qdel", f"#!/bin/sh\n{note}\n{once}\n")
+
+    async def scene(run: Run) -> None:
+        (worker,) = run.workers("simulate-0")
+        await start([worker])
+        await worker.close()
+
+    run = play(tmp_path, scene, "pbs")
+    assert [call.split()[-1] for call in commands.calls("qdel")] == ["12.server", "12.server"]
+    assert run.jobs.clean
 
 
 @pytest.mark.parametrize("system", ["pbs", "lsf", "sge"])

@@ -28,7 +28,7 @@ MARK = "scalable pool=simulate+1 host=login1 pid=4242 started=123456"
 def line(
     job_id: str, state: str = "PENDING", node: str = "", end: str = "N/A", *, reason: str = "None", mark: str = MARK
 ) -> str:
-    return f"{job_id}|{state}|{node}|{end}|{RUN}|{mark}|{reason}\n"
+    return f"{job_id}|{state}|{node}|{end}|1795268093|{RUN}|{mark}|{reason}\n"
 
 
 def ids(text: str) -> list[str]:
@@ -37,7 +37,7 @@ def ids(text: str) -> list[str]:
 
 def test_a_running_job() -> None:
     assert parse_squeue(line("9_0", "RUNNING", "n1", "1795268693")) == [
-        QueuedJob("9_0", "RUNNING", "", "n1", 1795268693.0, RUN, "simulate+1", OWNER)
+        QueuedJob("9_0", "RUNNING", "", "n1", 1795268693.0, RUN, "simulate+1", OWNER, 1795268093.0)
     ]
 
 
@@ -86,10 +86,10 @@ def test_jobs_of_others_and_odd_lines_are_left_out() -> None:
         "CLUSTER: east\n"
         "slurm_load_jobs: warning\n"
         "\n"
-        "3|RUNNING|n1|NONE|odd | name|a|b|None\n"
-        "4|RUNNING|n1|NONE|train|scalable is nice|None\n"
-        f"5|RUNNING|n1|NONE|{RUN}|{MARK}\n"
-        f"6_[x]|PENDING||N/A|{RUN}|{MARK}|None\n" + line("7")
+        "3|RUNNING|n1|NONE|1795268093|odd | name|a|b|None\n"
+        "4|RUNNING|n1|NONE|1795268093|train|scalable is nice|None\n"
+        f"5|RUNNING|n1|NONE|1795268093|{RUN}|{MARK}\n"
+        f"6_[x]|PENDING||N/A|1795268093|{RUN}|{MARK}|None\n" + line("7")
     )
     assert ids(text) == ["7"]
 
@@ -101,7 +101,7 @@ def test_a_job_is_ours_by_its_name_where_the_comment_was_replaced() -> None:
 
 def test_every_run_is_known_by_its_name() -> None:
     name = new_run_id("Łukasz's model, 2nd try")
-    assert parse_squeue(f"7|PENDING||N/A|{name}||None")[0].run_id == name
+    assert parse_squeue(f"7|PENDING||N/A|N/A|{name}||None")[0].run_id == name
 
 
 def test_a_job_is_ours_by_its_comment_where_the_name_was_replaced() -> None:

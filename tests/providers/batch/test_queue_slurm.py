@@ -53,6 +53,7 @@ def test_a_running_job_has_its_owner_its_node_and_its_end(
     assert (job.job_id, job.run_id, job.pool, job.owner) == (number, run_id, "simulate+1", Owner.mine())
     assert job.node in queue.nodes()
     assert job.ends_at == pytest.approx(time.time() + 600, abs=60)
+    assert job.submitted_at == pytest.approx(time.time(), abs=60)
     queue.cancel(number)
     (job,) = until(run_id, lambda jobs: jobs[0].state == "CANCELLED")
     assert job.ends_at is None

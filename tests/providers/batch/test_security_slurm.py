@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import os
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +42,17 @@ def addresses(session: ScalableSession) -> dict[str, str]:
     info = session.client.dask.scheduler_info(n_workers=-1)
     worker = next(iter(info["workers"].values()))
     return {"scheduler": info["address"], "worker": next(iter(info["workers"])), "nanny": worker["nanny"]}
+
+
+def test_neither_scheduler_nor_workers_tell_other_users_of_their_machine_anything_by_http(
+    session: ScalableSession,
+) -> None:
+    info = session.client.dask.scheduler_info(n_workers=-1)
+    for part in (info, *info["workers"].values()):
+        for page in ("info/main.html", "info/main/workers.html", "json/index.html", "metrics", "health"):
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                urllib.request.urlopen(f"http://127.0.0.1:{part['services']['dashboard']}/{page}", timeout=30)
+            refused.value.close()
 
 
 def identity(address: str, security: Security | None) -> str:

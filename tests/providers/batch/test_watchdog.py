@@ -131,6 +131,18 @@ def test_when_all_is_done_it_does_nothing(start: Start, note: tuple[list[str], C
     assert calls() == []
 
 
+def test_what_the_process_could_not_end_it_leaves_to_it_whoever_holds_the_pipe(
+    start: Start, note: tuple[list[str], Callable[[], list[str]]], tmp_path: Path
+) -> None:
+    command, calls = note
+    (tmp_path / "tls").mkdir()
+    watched, dog = start("end", heir=True, cancel=[], cancel_all=command, directory=str(tmp_path / "tls"))
+    until(lambda: ended(dog), "the watchdog ends")
+    assert watched.poll() is None
+    assert len(calls()) == 2
+    assert not (tmp_path / "tls").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_ends_others_does_not_end_it(
     start: Start, note: tuple[list[str], Callable[[], list[str]]], number: signal.Signals

@@ -112,7 +112,7 @@ class SlurmCluster:
             self._probe = TaskProbe(recorder)
             self.pools.sync(self.pools.add_plugin, self._probe)
             self.pools.on_new_pool = self.router.add
-            self.pools.longest_task_s = self._probe.longest_s
+            self.pools.longest_task_s = lambda pool: (0.0, self._probe.longest_s(pool))
             undo.pop_all()
         self._recorder = recorder
         atexit.register(self.close)
@@ -222,12 +222,7 @@ class SlurmCluster:
         SubmitFailed
             If Slurm refuses them, with its words.
         """
-        pool = self._pool(tag)
-        wanted = pool.desired + _count(n)
-        others = sum(one.desired for one in self.pools.pools.values() if one is not pool)
-        if others + wanted > self.pools.maximum:
-            raise ScalableError(f"{others + wanted} workers are more than max_workers {self.pools.maximum}")
-        self.pools.start_pools({pool.shape.name: wanted}, "add_workers")
+        self.pools.sync(self.pools.add_workers, self._pool(tag), _count(n), "add_workers")
 
     def remove_workers(self, n: int = 1, tag: str | None = None) -> None:
         """Let workers go: those that wait first, then idle ones; running tasks finish, results are kept.
@@ -238,13 +233,10 @@ class SlurmCluster:
         ------
         UnknownTag
             If there is no container for the tag.
-        ScalableError
+        ProviderError
             If there are not as many.
         """
-        pool = self._pool(tag)
-        if _count(n) > pool.desired:
-            raise ScalableError(f"there are {pool.desired} workers with tag '{pool.shape.name}', not {n}")
-        self.pools.soon(self.pools.scale, {pool.shape.name: pool.desired - n}, "remove_workers")
+        self.pools.sync(self.pools.add_workers, self._pool(tag), -_count(n), "remove_workers")
 
     def worker_count(self, tag: str | None = None) -> int:
         """Return how many workers with a tag are up."""

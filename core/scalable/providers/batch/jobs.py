@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from scalable.errors import SubmitFailed
+from scalable.errors import ProviderError, SubmitFailed
 from scalable.pools.cluster import WorkerEnd
 from scalable.pools.shape import PoolShape
 from scalable.providers.batch.queue import (
@@ -33,7 +33,7 @@ from scalable.providers.batch.queue import (
     squeue_command,
 )
 from scalable.providers.batch.script import Launch, job_script
-from scalable.providers.batch.systems import BatchSystem, submit_command
+from scalable.providers.batch.systems import BatchSystem, only_gone, submit_command
 from scalable.providers.options.batch import BatchOptions
 from scalable.telemetry.owner import Owner
 
@@ -47,12 +47,14 @@ _MOST_IDS: Final = 500
 _AT_ONCE: Final = 8
 _COMMAND_S: Final = 120.0
 _FIRST_LOOK_S: Final = 1.0
-_LONGEST_LOOK_S: Final = 15.0
+_LONGEST_LOOK_S: Final = 30.0
 _SLOWER: Final = 1.3
 _SAY_AFTER_S: Final = 30.0
 _PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+_STOPPING_S: Final = 30.0
 _MISSING: Final = 2
 _LOG_LINES: Final = 12
+_LOG_BYTES: Final = 8192
 
 # The controller is overloaded or restarting, which passes.
 _PASSING = re.compile(
@@ -60,7 +62,13 @@ _PASSING = re.compile(
     r"|transport endpoint|communication connection failure|cannot connect to",
     re.IGNORECASE,
 )
+# So is a limit on how many jobs somebody may have, but that may take hours.
+_LIMIT = re.compile(
+    r"(max|grp)\w*submit\w*|job submit limit|pending job threshold|maximum number of jobs", re.IGNORECASE
+)
 _NO_ARRAYS = re.compile(r"invalid job array", re.IGNORECASE)
+# Somebody else ended it, so that no task is to blame.
+_FROM_OUTSIDE = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"}
 # A job hands down what its own Slurm set, which contradicts what a script submitted from it asks for; and
 # what people set for their own use would go before the manifest, hide jobs, or spare them.
 _NOT_OURS = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_")
@@ -101,6 +109,12 @@ class BatchWorker:
         job = self._jobs.job(self.group)
         return "" if job is None else job.note
 
+    @property
+    def running(self) -> bool:
+        """Whether the job ran when Slurm was last looked at."""
+        job = self._jobs.job(self.group)
+        return job is not None and job.runs
+
     def __await__(self) -> Generator[Any, Any, None]:
         """Ask for the job, and return when the batch system has taken it."""
         return self._jobs.submit(self).__await__()
@@ -127,12 +141,15 @@ class _Job:
         self.accepted.add_done_callback(_retrieved)
         self.end: asyncio.Future[WorkerEnd] = loop.create_future()
         self.since = time.monotonic()
+        self.asked_at = self.taken_at = 0.0
+        self.ahead_s: float | None = None
         self.ends_at: float | None = None
         self.note = ""
         self.node = ""
         self.awaited = 0
         self.lost = 0
         self.missing = 0
+        self.arrived = False
         self.runs = False
         self.gone = False
 
@@ -150,6 +167,12 @@ class Jobs:
         What they have in common; the scheduler's address is filled in later.
     watched : callable
         Told the ids of new jobs, for whoever cleans up if this process is killed.
+
+    Attributes
+    ----------
+    clean : bool
+        Whether nothing of the run is left: before anything is submitted, and after
+        :meth:`stop` has run to its end and nothing that it had to cancel failed.
     """
 
     def __init__(
@@ -171,7 +194,12 @@ class Jobs:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._said: dict[str, Counter[str]] = {}
         self._unanswered = False
+        self._everything = cancel_all(system, launch.run_id)
+        # Ids of jobs that may still be there, and whether there may be some that nobody knows the ids of.
+        self._left: dict[str, None] = {}
         self._doubtful = False
+        self._stopping = asyncio.Event()
+        self.clean = True
         self.record: Callable[[Mapping[str, Any]], None] = lambda _record: None
 
     def job(self, group: str) -> _Job | None:
@@ -186,7 +214,7 @@ class Jobs:
         SubmitFailed
             With the batch system's words.
         """
-        if worker.closed:
+        if worker.closed or self._stopping.is_set():
             return
         job = self._jobs.get(worker.group)
         if job is None:
@@ -204,9 +232,14 @@ class Jobs:
             return WorkerEnd("its job was cancelled")
         job.awaited += 1
         job.lost += lost
+        job.arrived |= lost
         self._look_soon()
         try:
             return await asyncio.shield(job.end)
+        except asyncio.CancelledError:
+            # Whoever waited for a worker has it.
+            job.arrived = True
+            raise
         finally:
             job.awaited -= 1
             job.lost -= lost
@@ -230,15 +263,26 @@ class Jobs:
         await asyncio.shield(self._cancelling)
 
     async def stop(self) -> None:
-        """Look no more, and leave nothing behind; called when all workers are closed."""
-        for task in (self._submitting, self._cancelling, self._looking):
+        """Look no more, and leave nothing behind; :attr:`clean` says whether that was achieved."""
+        self._stopping.set()
+        for job in self._wanted:
+            job.accepted.cancel()
+        self._wanted.clear()
+        if self._looking is not None:
+            await _ended(self._looking)
+        in_time = True
+        for task in (self._submitting, self._cancelling):
             if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        everything = cancel_all(self._system, self._launch.run_id)
-        if self._doubtful and everything:
-            with contextlib.suppress(SubmitFailed):
-                await self._insist(everything)
+                # To kill a command does not undo what it has begun, so it gets its time.
+                _, late = await asyncio.wait([task], timeout=_STOPPING_S)
+                in_time = in_time and not late
+                await _ended(task)
+        commands = self._by_ids(self._left)
+        if self._everything:
+            # One call more, in which nothing can have been forgotten.
+            commands = [self._everything] if self._left or self._doubtful else []
+        done = [await self._cancelled(command, last=True) for command in commands]
+        self.clean = in_time and all(done)
 
     async def _submit_wanted(self) -> None:
         while True:
@@ -252,6 +296,7 @@ class Jobs:
     async def _submit_batch(self, jobs: list[_Job]) -> None:
         try:
             async with self._places:
+                asked_at = time.time()
                 ids = await self._submitted(jobs)
         except Exception as error:  # noqa: BLE001  (whoever asked for the jobs is told)
             if len(jobs) > 1 and _NO_ARRAYS.search(str(error)):
@@ -264,18 +309,22 @@ class Jobs:
                     job.accepted.set_exception(error)
             return
         self._watched(ids)
+        self._left.update(dict.fromkeys(ids))
         now = time.time()
         event = {"event": "submitted", "at": now, "system": self._system.name, "pool": jobs[0].shape.name}
         self.record({**event, "job_ids": ids})
         for job, job_id in zip(jobs, ids, strict=True):
             job.id = job_id
             job.since = time.monotonic()
+            job.asked_at, job.taken_at = asked_at, now
             if not job.accepted.done():
                 job.accepted.set_result(None)
         self._look_soon()
 
     async def _submitted(self, jobs: list[_Job]) -> list[str]:
         """Submit jobs of one pool with consecutive numbers, and return their ids."""
+        if self._stopping.is_set():
+            raise ProviderError("the run ends")
         first, array = jobs[0], len(jobs) > 1
         worker = first.workers[0]
         comment = comment_of(first.shape.name, self._owner)
@@ -290,9 +339,11 @@ class Jobs:
         path.write_text(text, encoding="utf-8")
         elements = len(jobs) if array else None
         command = submit_command(self._system, text, path, elements=elements)
+        self.clean = False
         out = await self._insist(command.argv, command.stdin)
         found = self._system.job_id.search(out)
         if found is None:
+            self._doubtful = True
             raise SubmitFailed(shlex.join(command.argv[:1]), 0, f"it printed no job id, but: {out.strip()[:200]}")
         job_id = found["job_id"]
         return [f"{job_id}_{element}" for element in range(len(jobs))] if array else [job_id]
@@ -303,19 +354,39 @@ class Jobs:
             unwanted, self._unwanted = self._unwanted, []
             if not unwanted:
                 return
-            names = _condensed(job.id for job in unwanted)
-            for start in range(0, len(names), _MOST_IDS):
-                some = names[start : start + _MOST_IDS]
-                try:
-                    await self._insist((*self._system.cancel, *some))
-                except SubmitFailed as error:
-                    # Jobs that have ended by themselves are reported as well, and are no trouble.
-                    logger.info("%s", error)
-            now, ids = time.time(), [job.id for job in unwanted]
+            ids = [job.id for job in unwanted]
+            if not all([await self._cancelled(command) for command in self._by_ids(ids)]):
+                continue
+            if not self._everything:
+                for one in ids:
+                    self._left.pop(one, None)
+            now = time.time()
             self.record({"event": "cancelled", "at": now, "system": self._system.name, "job_ids": ids})
 
-    async def _insist(self, argv: Sequence[str], stdin: str | None = None) -> str:
-        """Run a command, again after a while where its failure passes, and return what it printed.
+    def _by_ids(self, ids: Iterable[str]) -> list[list[str]]:
+        """Return the commands that cancel some jobs."""
+        names = _condensed(ids)
+        parts = (names[start : start + _MOST_IDS] for start in range(0, len(names), _MOST_IDS))
+        return [[*self._system.cancel, *part] for part in parts]
+
+    async def _cancelled(self, command: Sequence[str], *, last: bool = False) -> bool:
+        """Run a command that cancels jobs, and tell whether they are as good as gone."""
+        try:
+            await self._insist(command, last=last)
+        except SubmitFailed as error:
+            if not only_gone(error.stderr):
+                which, run_id = " ".join(command[len(self._system.cancel) :]), self._launch.run_id
+                logger.warning(
+                    "jobs were not cancelled (%s): %s; once the run has ended, `scalable clean --run %s` does it",
+                    which, error.stderr.strip(), run_id,
+                )  # fmt: skip
+                return False
+        return True
+
+    async def _insist(self, argv: Sequence[str], stdin: str | None = None, *, last: bool = False) -> str:
+        """Run a command, again after a while where nobody answers, and return what it printed.
+
+        Once the run ends, only what is ``last`` is tried again.
 
         Raises
         ------
@@ -327,13 +398,17 @@ class Jobs:
             code, out, err = await _run(argv, stdin)
             if not code:
                 return out
-            pause = next(pauses, None)
-            if pause is None or not _PASSING.search(err):
-                raise SubmitFailed(_shown(argv), code, err or out)
-            logger.warning("`%s` failed, trying again in %g s: %s", argv[0], pause, err.strip())
+            unheard = _PASSING.search(err) is not None
             # It may have been done all the same, unknown to us.
-            self._doubtful = True
-            await asyncio.sleep(pause)
+            self._doubtful = self._doubtful or unheard
+            pause = next(pauses, None) if unheard and (last or not self._stopping.is_set()) else None
+            if pause is None:
+                raise SubmitFailed(_shown(argv), code, err or out, passing=unheard or _limited(err))
+            logger.warning("`%s` failed, trying again in %g s: %s", argv[0], pause, err.strip())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.sleep(pause) if last else self._stopping.wait(), pause)
+            if self._stopping.is_set() and not last:
+                raise SubmitFailed(_shown(argv), code, err or out, passing=True)
 
     def _look_soon(self) -> None:
         if self._system.name != "slurm":
@@ -351,7 +426,11 @@ class Jobs:
             pause = _FIRST_LOOK_S
             self._wake.clear()
             while self._curious() and not self._wake.is_set():
-                await self._look_once()
+                try:
+                    await self._look_once()
+                except Exception:
+                    # What one answer leads to must not end looking for the rest of the run.
+                    logger.exception("the jobs could not be looked at")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
                 pause = min(pause * _SLOWER, _LONGEST_LOOK_S)
@@ -378,35 +457,45 @@ class Jobs:
         """Take note of what Slurm says of a job."""
         if seen is None:
             job.missing += 1
+            job.runs = False
             if job.missing >= _MISSING:
-                job.gone = True
-                self._over(job, "is not in Slurm's queue any more")
+                # An answer can be incomplete: it is not known to be gone, and will be cancelled.
+                self._over(job, "is not in Slurm's queue any more", outside=True)
             return
         job.missing = 0
         job.node = seen.node or job.node
         job.runs = seen.state == "RUNNING"
-        job.ends_at = seen.ends_at
+        if job.ahead_s is None and seen.submitted_at is not None:
+            job.ahead_s = _ahead_s(seen.submitted_at, job.asked_at, job.taken_at)
+        job.ends_at = None if seen.ends_at is None else seen.ends_at - (job.ahead_s or 0.0)
         waits = seen.state in {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED"}
         job.note = (f"{seen.state} ({seen.reason})" if seen.reason else seen.state) if waits else ""
         if seen.state in ENDED_STATES:
             job.gone = True
-            self._over(job, f"ended as {seen.state}", out_of_memory=seen.state == "OUT_OF_MEMORY")
+            self._left.pop(job.id, None)
+            # Which of several workers took the memory is for their nannies to tell.
+            out_of_memory = seen.state == "OUT_OF_MEMORY" and len(job.workers) == 1
+            outside = seen.state in _FROM_OUTSIDE
+            self._over(job, f"ended as {seen.state}", out_of_memory=out_of_memory, outside=outside)
         elif job.lost and waits:
-            self._over(job, f"was put back into the queue ({seen.reason or seen.state})")
+            self._over(job, f"was put back into the queue ({seen.reason or seen.state})", outside=True)
         elif seen.state == "PENDING" and seen.reason in PERMANENT_REASONS:
             self._over(job, f"can never start: {seen.reason}", hopeless=True)
 
-    def _over(self, job: _Job, how: str, *, out_of_memory: bool = False, hopeless: bool = False) -> None:
+    def _over(self, job: _Job, how: str, **facts: bool) -> None:
         where = f" on {job.node}" if job.node else ""
         text = f"job {job.id}{where} {how}"
-        if not job.lost and not hopeless:
+        if not (job.arrived or facts.get("hopeless")):
             text += f" before its worker connected to {job.workers[0].scheduler_address}{self._log_of(job)}"
-        job.end.set_result(WorkerEnd(text, out_of_memory=out_of_memory, hopeless=hopeless))
+        job.end.set_result(WorkerEnd(text, **facts))
 
     def _log_of(self, job: _Job) -> str:
         path = self._launch.log_directory / f"{job.shape.name}-{job.id}.log"
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+            with path.open("rb") as log:
+                # Logs may be on a slow disk that is shared by all, and be large.
+                log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
         except OSError:
             return f"; it left no log in {self._launch.log_directory}"
         return "; its log ends:\n  " + "\n  ".join(lines) if lines else f"; its log {path} is empty"
@@ -459,6 +548,34 @@ def _ranges(numbers: list[int]) -> str:
     rows = itertools.groupby(enumerate(sorted(numbers)), lambda one: one[1] - one[0])
     spans = [[number for _, number in row] for _, row in rows]
     return ",".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+
+
+def _ahead_s(submitted_at: float, asked_at: float, taken_at: float) -> float:
+    """Return by how much Slurm's clock is ahead of this machine's.
+
+    Parameters
+    ----------
+    submitted_at : float
+        When a job was submitted, in whole seconds by Slurm's clock.
+    asked_at, taken_at : float
+        Before and after that by ours.
+
+    Examples
+    --------
+    >>> _ahead_s(1000.0, 1000.2, 1000.4), _ahead_s(1100.0, 1000.2, 1000.4), _ahead_s(900.0, 1000.0, 1009.0)
+    (0.0, 99.6, -99.0)
+    """
+    return max(0.0, submitted_at - taken_at) + min(0.0, submitted_at + 1.0 - asked_at)
+
+
+def _limited(words: str) -> bool:
+    """Tell whether a refusal is for a limit on how many jobs there may be, which others' ends make room below."""
+    return _LIMIT.search(words) is not None and PERMANENT_REASONS.isdisjoint(re.findall(r"\w+", words))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _shown(argv: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +16,13 @@ from scalable.errors import ProviderUnavailable, ScalableError
 from scalable.providers.batch.command import call
 from scalable.providers.batch.runs import UserRun
 from scalable.providers.batch.security import DIRECTORY_PREFIX
-from scalable.providers.batch.systems import SYSTEMS
+from scalable.providers.batch.systems import SYSTEMS, only_gone
 from scalable.telemetry.aftermath import close_records
 
 __all__ = ["Leftovers", "find_leftovers"]
 
 _MOST_IDS: Final = 200
 _MOST_SHOWN: Final = 6
-# What the systems say of a job that is no longer there, which is as good.
-_GONE: Final = re.compile(
-    r"invalid job id|already complet|already finished|has finished|already terminated|unknown job|does not exist"
-    r"|no matching job|not found|couldn't find",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +121,7 @@ def _cancel(system: str, job_ids: Sequence[str]) -> None:
     # The user's own SCANCEL_STATE and the like would spare jobs.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SCANCEL_")}
     answer = call([*SYSTEMS[system].cancel, *job_ids], environment)
-    complaints = [line for line in answer.err.splitlines() if line.strip()]
-    if answer.code and not (complaints and all(_GONE.search(line) for line in complaints)):
+    if answer.code and not only_gone(answer.err):
         raise answer.failure()
 
 

@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
+import dask
 import psutil
 from pydantic import BaseModel
 
@@ -53,6 +55,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
+_WATCHDOG = Path(__file__).with_name("watchdog.py")
 
 
 class _BatchProvider:
@@ -234,25 +237,36 @@ def _started(shapes: Iterable[PoolShape], maximum: int, parts: _Parts) -> PoolCl
         return BatchWorker(jobs, shape, name, scheduler_address)
 
     def ended() -> None:
-        _clear(parts.watchdog, tls)
+        if jobs.clean:
+            _clear(parts.watchdog, tls)
+            return
+        parts.watchdog.leave()
+        run_id = parts.place.run_id
+        logger.warning(
+            "jobs of %s may be left; within half a minute they are cancelled once more from another process, "
+            "and `scalable clean --run %s` does it again",
+            run_id, run_id,
+        )  # fmt: skip
 
     try:
-        cluster = PoolCluster(
-            shapes,
-            worker,
-            scheduler_options={
-                "protocol": "tcp://" if tls is None else "tls://",
-                "interface": options.interface,
-                "port": options.scheduler_port or 0,
-                "dashboard": False,
-                "dashboard_address": f"{_LOOPBACK}:0",
-            },
-            maximum=maximum,
-            security=None if tls is None else security_of(tls),
-            group_size=options.workers_per_job,
-            before_close=jobs.stop,
-            on_close=ended,
-        )
+        # Without its dashboard Dask would still serve much of it by HTTP, to every user of this machine.
+        with dask.config.set({"distributed.scheduler.http.routes": []}):
+            cluster = PoolCluster(
+                shapes,
+                worker,
+                scheduler_options={
+                    "protocol": "tcp://" if tls is None else "tls://",
+                    "interface": options.interface,
+                    "port": options.scheduler_port or 0,
+                    "dashboard": False,
+                    "dashboard_address": f"{_LOOPBACK}:0",
+                },
+                maximum=maximum,
+                security=None if tls is None else security_of(tls),
+                group_size=options.workers_per_job,
+                before_close=jobs.stop,
+                on_close=ended,
+            )
     except ProviderError as error:
         if any(getattr(cause, "errno", None) == errno.EADDRINUSE for cause in _causes(error)):
             raise ProviderError(
@@ -283,9 +297,8 @@ class _Watchdog:
             "directory": None if tls is None else str(tls.directory),
         }
         self._by_id = not everything
-        script = Path(__file__).with_name("watchdog.py")
         self._process = subprocess.Popen(  # noqa: S603  (this interpreter, and a file of ours)
-            [sys.executable, "-I", "-S", str(script), str(os.getpid())],
+            [sys.executable, "-I", "-S", str(_WATCHDOG), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -301,13 +314,22 @@ class _Watchdog:
 
     def release(self) -> None:
         """Say that there is nothing left to end; harmless when repeated."""
+        if self._last_word("done"):
+            self._process.wait()
+
+    def leave(self) -> None:
+        """Let it end all jobs, and remove the certificates, without waiting for that."""
+        if self._last_word("end"):
+            threading.Thread(target=self._process.wait, name="watchdog", daemon=True).start()
+
+    def _last_word(self, word: str) -> bool:
         assert self._process.stdin is not None
         if self._process.stdin.closed:
-            return
-        self._say("done")
+            return False
+        self._say(word)
         with _no_broken_pipe():
             self._process.stdin.close()
-        self._process.wait()
+        return True
 
     def _say(self, text: str) -> None:
         assert self._process.stdin is not None

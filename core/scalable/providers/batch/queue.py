@@ -21,9 +21,9 @@ __all__ = [
     "squeue_command",
 ]
 
-_FIELDS: Final = 7
+_FIELDS: Final = 8
 # The reason comes last: it is the one field of our jobs in which a plugin may write whatever it likes.
-_FORMAT: Final = "%i|%T|%N|%e|%j|%k|%r"
+_FORMAT: Final = "%i|%T|%N|%e|%V|%j|%k|%r"
 _NOTHING: Final = frozenset({"", "None", "(null)", "N/A"})
 
 # As new_run_id makes them.
@@ -90,13 +90,16 @@ class QueuedJob:
     node : str
         Where it runs or ran; empty before.
     ends_at : float or None
-        When its time is up, in unix seconds, if it runs and has a limit.
+        When its time is up, in unix seconds by Slurm's clock, if it runs and has a limit. (What is
+        left of it would be no better: squeue subtracts the clock of the machine that it runs on.)
     run_id : str
         The run it belongs to.
     pool : str
         The pool; empty if the job's comment is not ours.
     owner : Owner or None
         The process that submitted it; ``None`` if the job's comment is not ours.
+    submitted_at : float or None
+        When it was submitted, or put back into the queue, in unix seconds by Slurm's clock.
     """
 
     job_id: str
@@ -107,6 +110,7 @@ class QueuedJob:
     run_id: str
     pool: str
     owner: Owner | None
+    submitted_at: float | None = None
 
 
 def comment_of(pool: str, owner: Owner) -> str:
@@ -162,7 +166,7 @@ def _jobs(line: str) -> Iterator[QueuedJob]:
     number = _JOB_ID.fullmatch(fields[0])
     if number is None or len(fields) < _FIELDS:
         return
-    _, state, node, end, name, comment, reason = fields
+    _, state, node, end, submitted, name, comment, reason = fields
     mark = read_comment(comment)
     if mark is None and not _RUN_ID.fullmatch(name):
         return
@@ -178,6 +182,7 @@ def _jobs(line: str) -> Iterator[QueuedJob]:
             run_id=name,
             pool=pool,
             owner=owner,
+            submitted_at=float(submitted) if _UNIX_SECONDS.fullmatch(submitted) else None,
         )
 
 

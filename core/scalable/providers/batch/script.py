@@ -31,6 +31,8 @@ from scalable.spec import ComponentSpec
 __all__ = ["Launch", "TlsFiles", "job_script"]
 
 _DEATH_TIMEOUT_S = 60
+# Without its dashboard Dask would still serve much of it by HTTP, to every user of the node.
+_NO_PAGES = {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"}
 
 # dask-jobqueue asks its configuration for whatever it is not told, and warns of some keys if
 # they are not there. This section of ours has them all.
@@ -236,7 +238,8 @@ def _preload_file(component: ComponentSpec) -> Path | None:
 
 def _prologue(options: BatchOptions, shape: PoolShape) -> list[str]:
     component = shape.component
-    lines = [f"export {name}={share}" for name, share in thread_environment(component, shape.threads).items()]
+    own = thread_environment(component, shape.threads) | _NO_PAGES
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in own.items()]
     lines += options.job_script_prologue
     script = _preload_file(component)
     if script is not None and script.suffix == ".sh":
@@ -256,7 +259,7 @@ def _python(system: BatchSystem, options: BatchOptions, component: ComponentSpec
     wrong = next((bind.source for bind in binds if set(bind.source) & set(":,")), None)
     if runtime != "none" and wrong is not None:
         raise ProviderError(f"{wrong} cannot be bound into a container: the path holds a ':' or ','")
-    variables = (*thread_environment(component, 1), f"{system.variables}*")
+    variables = (*thread_environment(component, 1), *_NO_PAGES, f"{system.variables}*")
     return python_command(runtime, component, python, binds, variables)
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["SYSTEMS", "BatchSystem", "Submission", "submit_command"]
+__all__ = ["SYSTEMS", "BatchSystem", "Submission", "only_gone", "submit_command"]
+
+# What the systems say of a job that is no longer there, which is as good as cancelled.
+_GONE = re.compile(
+    r"invalid job id|already complet|already finished|has finished|already terminated|unknown job|does not exist"
+    r"|no matching job|not found|couldn't find",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,18 @@ class Submission:
 
     argv: tuple[str, ...]
     stdin: str | None = None
+
+
+def only_gone(complaints: str) -> bool:
+    """Tell whether all that a command to cancel jobs complains of is that they have ended.
+
+    Examples
+    --------
+    >>> only_gone("scancel: error: Kill job error on job id 7: Invalid job id specified")
+    True
+    """
+    lines = [line for line in complaints.splitlines() if line.strip()]
+    return bool(lines) and all(_GONE.search(line) for line in lines)
 
 
 def submit_command(system: BatchSystem, script: str, path: Path, *, elements: int | None = None) -> Submission:

@@ -2,7 +2,8 @@
 
 Run as a script of its own, from the standard library only: ``python -I watchdog.py``. Its
 standard input is a pipe from that process: first a line of JSON with what to do, then the
-ids of jobs, a line each, and ``done`` when there is nothing left to end.
+ids of jobs, a line each, and ``done`` when there is nothing left to end, or ``end`` when
+that process leaves it to this one.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ _AT_A_TIME = 500
 
 
 def _last_word(parent: int) -> tuple[dict[str, object], list[str], bool]:
-    """Read until the process is gone or says that it is done; return orders, ids and whether it is done."""
+    """Read until the process is gone or says its last word; return orders, ids and whether all is done."""
     text = b""
     while True:
         readable, _, _ = select.select([0], [], [], _LOOK_S)
@@ -32,13 +33,13 @@ def _last_word(parent: int) -> tuple[dict[str, object], list[str], bool]:
             if not piece:
                 break
             text += piece
-            if text.endswith(b"\ndone\n"):
+            if text.endswith((b"\ndone\n", b"\nend\n")):
                 break
         # Somebody who inherited the pipe may keep it open.
         elif os.getppid() != parent:
             break
     first, *lines = text.decode(errors="replace").split("\n") if text else ["{}"]
-    return json.loads(first), [line for line in lines if line and line != "done"], "done" in lines
+    return json.loads(first), [line for line in lines if line not in {"", "done", "end"}], "done" in lines
 
 
 def _cancel(orders: dict[str, object], ids: list[str]) -> None:

@@ -16,6 +16,7 @@
 export OMP_NUM_THREADS=1
 export MKL_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
+export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'
 module load python
 . /models/setup.sh || exit
 export SUN_HOME='/opt/sun city'

@@ -1,0 +1,170 @@
+"""What a cluster keeps of its pools and their workers: who is there, who is coming, who leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from scalable.pools.shape import PoolShape
+
+__all__ = ["Member", "Pool", "RemoteWorker", "WorkerEnd", "WorkerFactory", "WorkerProcess"]
+
+
+class WorkerProcess(Protocol):
+    """What runs one worker: Dask's ``distributed.deploy.spec.ProcessInterface``.
+
+    Awaiting it starts it; it may be closed at any time, and more than once.
+    """
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Start, and return when the worker is up."""
+        ...
+
+    def close(self) -> Awaitable[Any]:
+        """Stop, whatever state it is in."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnd:
+    """What became of a worker that will not come back.
+
+    Attributes
+    ----------
+    text : str
+        For people: which job, where, how it ended.
+    out_of_memory : bool
+        Whether it was ended for the memory that it used.
+    hopeless : bool
+        Whether another like it would fare no better.
+    outside : bool
+        Whether somebody else ended it, so that none of its tasks is to blame.
+    """
+
+    text: str
+    out_of_memory: bool = False
+    hopeless: bool = False
+    outside: bool = False
+
+
+@runtime_checkable
+class RemoteWorker(WorkerProcess, Protocol):
+    """A worker that somebody else starts, when they see fit, and may end.
+
+    Awaiting it returns when it is asked for; it is up when it connects. It may be closed
+    while it is awaited.
+
+    Attributes
+    ----------
+    group : str
+        What is started and stopped, and paid for, together.
+    ends_at : float or None
+        When it will be ended, in unix seconds; ``None`` if never, or not known.
+    note : str
+        What it waits for, such as ``'PENDING (Resources)'``.
+    """
+
+    group: str
+    ends_at: float | None
+    note: str
+
+    async def over(self, *, lost: bool) -> WorkerEnd:
+        """Return when it is certain that it will not come, or not come back if it is lost."""
+        ...
+
+
+WorkerFactory = Callable[[PoolShape, str, str], WorkerProcess]
+"""Make a worker that is not started yet from a pool's shape, a name and the scheduler's address."""
+
+
+class Member:
+    """One worker of a pool, from the moment it is wanted until it is gone."""
+
+    __slots__ = (
+        "arrived", "asked_at", "expiring", "name", "process", "remote", "requested", "retiring", "stuck", "task", "up",
+        "up_at",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: WorkerProcess | None = None
+        # The same, if somebody else starts it.
+        self.remote: RemoteWorker | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.arrived = asyncio.Event()
+        self.asked_at = time.monotonic()
+        self.up_at = 0.0
+        self.requested = False
+        self.up = False
+        self.retiring = False
+        self.expiring = False
+        # It is to leave, and nobody can take its results yet.
+        self.stuck = False
+
+
+class Pool:
+    """The workers of one component.
+
+    Attributes
+    ----------
+    shape : PoolShape
+        What its workers are like.
+    desired : int
+        How many there are to be.
+    members : dict of str to Member
+        Those there are, by name: starting, up and leaving.
+    broken : str
+        Why no more are started; empty while all is well.
+    trouble : Exception or None
+        Why the last one that was to start did not; ``None`` since one has.
+    startup_s : float
+        Seconds that its last worker took to come up; 0 before the first.
+    """
+
+    def __init__(self, shape: PoolShape, group_size: int = 1) -> None:
+        self.shape = shape
+        self.desired = 0
+        self.members: dict[str, Member] = {}
+        self.failures = 0
+        self.broken = ""
+        self.trouble: Exception | None = None
+        self.startup_s = 0.0
+        self.said = ""
+        self.trying = False
+        self._group_size = group_size
+        self._numbers = itertools.count()
+
+    def new_names(self, count: int) -> list[str]:
+        """Return names that no worker of this pool had before, by groups where these have several workers.
+
+        The marks before a worker's place in its group is how Dask's command line names
+        the workers that it starts together.
+        """
+        names: list[str] = []
+        while len(names) < count:
+            group = f"{self.shape.name}-{next(self._numbers)}"
+            size = min(self._group_size, count - len(names))
+            names += [group] if size == 1 else [f"{group}~-{place}" for place in range(size)]
+        return names
+
+    @property
+    def staying(self) -> list[Member]:
+        """The members that are not leaving."""
+        # A copy first: other threads look on while members come and go.
+        return [member for member in list(self.members.values()) if not member.retiring and not member.expiring]
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """What workers that are not up yet wait for, where that is known."""
+        waiting = (member.remote for member in self.staying if not member.up)
+        return Counter(remote.note for remote in waiting if remote is not None and remote.note)
+
+    @property
+    def up(self) -> int:
+        """How many workers are up and not leaving."""
+        return sum(member.up for member in self.staying)
