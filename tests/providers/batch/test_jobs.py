@@ -352,20 +352,19 @@ def the_end(
         commands.queue(("100", "RUNNING"))
         await start(them)
         over = asyncio.ensure_future(them[0].over(lost=lost))
-        await until(lambda: them[0].running)
+        job = run.jobs.job(them[0].group)
+        assert job is not None
+        await until(lambda: job.runs)
         if arrived and not lost:
             over.cancel()
             await asyncio.gather(over, return_exceptions=True)
         commands.queue(("100", state))
         if over.cancelled():
             # Slurm is looked at because of another.
-            job = run.jobs.job(them[0].group)
-            assert job is not None
             while not job.end.done():
                 await run.jobs._look_once()
             over = asyncio.ensure_future(them[0].over(lost=False))
         ends.append(await asyncio.wait_for(over, 60))
-        assert not them[0].running
 
     play(tmp_path, scene)
     return ends[0]
@@ -470,6 +469,20 @@ def test_a_limit_on_jobs_passes_but_nobody_waits_for_it(tmp_path: Path, commands
 
     play(tmp_path, scene)
     assert len(commands.calls("sbatch")) == 1
+
+
+def test_of_more_jobs_than_one_may_still_have_some_are_had(tmp_path: Path, commands: Commands) -> None:
+    commands.fail(*["sbatch: error: QOSMaxSubmitJobPerUserLimit"] * 2)
+
+    async def scene(run: Run) -> None:
+        workers = run.workers(*(f"simulate-{number}" for number in range(8)))
+        ends = await start(workers)
+        assert ends[:2] == [None, None]
+        assert all(isinstance(end, SubmitFailed) and end.passing for end in ends[2:])
+        await close(workers)
+
+    play(tmp_path, scene)
+    assert [call.split()[1] for call in commands.calls("sbatch")] == ["--array=0-7", "--array=0-3", "--array=0-1"]
 
 
 def test_a_limit_on_what_a_job_may_have_does_not_pass(tmp_path: Path, commands: Commands) -> None:

@@ -109,12 +109,6 @@ class BatchWorker:
         job = self._jobs.job(self.group)
         return "" if job is None else job.note
 
-    @property
-    def running(self) -> bool:
-        """Whether the job ran when Slurm was last looked at."""
-        job = self._jobs.job(self.group)
-        return job is not None and job.runs
-
     def __await__(self) -> Generator[Any, Any, None]:
         """Ask for the job, and return when the batch system has taken it."""
         return self._jobs.submit(self).__await__()
@@ -304,7 +298,11 @@ class Jobs:
                 self._arrays = False
                 await asyncio.gather(*(self._submit_batch([job]) for job in jobs))
                 return
-            for job in jobs:
+            # Of an array that is larger than what one may still have, some jobs may fit; the others wait.
+            fits = len(jobs) // 2 if isinstance(error, SubmitFailed) and _limited(error.stderr) else 0
+            if fits:
+                await self._submit_batch(jobs[:fits])
+            for job in jobs[fits:]:
                 if not job.accepted.done():
                     job.accepted.set_exception(error)
             return
