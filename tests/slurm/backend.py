@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -133,9 +133,6 @@ class Slurm:
         self.wait_empty()
         # A daemon that a test has killed is started again.
         up()
-        for name, state in self.nodes().items():
-            if state != "idle":
-                self.node(name, "resume")
         self._wait_idle()
 
     def run(self, command: str, *args: str) -> str:
@@ -154,7 +151,12 @@ class Slurm:
         deadline = time.monotonic() + seconds
         while (nodes := self.nodes()) != dict.fromkeys(NODES, "idle"):
             assert time.monotonic() < deadline, f"not idle after {seconds:g} s: {nodes}"
-            time.sleep(0.1)
+            for name, state in nodes.items():
+                # A node comes back by itself from most states, and refuses to be resumed in them.
+                if state != "idle":
+                    with suppress(AssertionError):
+                        self.node(name, "resume")
+            time.sleep(0.2)
 
 
 def up() -> Slurm:
