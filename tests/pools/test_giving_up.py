@@ -14,7 +14,8 @@ from distributed import Future, Worker
 from scalable import ScalableClient
 from scalable.errors import SubmitFailed, WorkersLost
 from scalable.pools import cluster as module
-from scalable.pools.cluster import PoolCluster, WorkerEnd
+from scalable.pools.cluster import PoolCluster
+from scalable.pools.pool import WorkerEnd
 from scalable.pools.shape import PoolShape
 from scalable.spec import ComponentSpec, ResourceRequest
 

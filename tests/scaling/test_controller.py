@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from scalable.pools.cluster import Member, Pool
+from scalable.pools.pool import Member, Pool
 from scalable.pools.shape import PoolShape
 from scalable.scaling.controller import Controller
 from scalable.spec import ComponentSpec, Limits

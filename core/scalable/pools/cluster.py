@@ -17,7 +17,7 @@ from distributed.utils import LoopRunner, silence_logging_cmgr, sync
 from scalable.errors import ProviderError, SubmitFailed, WorkersLost
 from scalable.pools.deaths import Death, Deaths, is_held
 from scalable.pools.demand import DemandCounter
-from scalable.pools.pool import Member, Pool, RemoteWorker, WorkerEnd, WorkerFactory, WorkerProcess
+from scalable.pools.pool import Member, Pool, RemoteWorker, WorkerFactory
 from scalable.pools.retire import ready_to_leave
 from scalable.pools.shape import PoolShape
 from scalable.pools.verdict import fail, judge
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import TaskState, WorkerState
     from distributed.security import Security
 
-__all__ = ["Member", "Pool", "PoolCluster", "RemoteWorker", "WorkerEnd", "WorkerFactory", "WorkerProcess"]
+__all__ = ["PoolCluster"]
 
 logger = logging.getLogger(__name__)
 

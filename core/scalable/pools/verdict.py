@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.scheduler import TaskState
 
-    from scalable.pools.cluster import Pool, PoolCluster
+    from scalable.pools.cluster import PoolCluster
     from scalable.pools.deaths import Death
+    from scalable.pools.pool import Pool
 
 __all__ = ["fail", "judge"]
 

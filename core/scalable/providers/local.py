@@ -16,7 +16,8 @@ import dask
 from distributed import Nanny, Worker
 
 from scalable.errors import MissingExtra, ProviderError, ValidationReport
-from scalable.pools.cluster import PoolCluster, WorkerProcess
+from scalable.pools.cluster import PoolCluster
+from scalable.pools.pool import WorkerProcess
 from scalable.pools.shape import PoolShape, base_of
 from scalable.providers.base import CostEstimate
 from scalable.providers.checks import check_local, local_limits

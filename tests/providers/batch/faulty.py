@@ -15,7 +15,8 @@ from typing import Any
 from distributed import Future
 
 from scalable import ScalableClient, ScalableSession
-from scalable.pools.cluster import Pool, PoolCluster
+from scalable.pools.cluster import PoolCluster
+from scalable.pools.pool import Pool
 from tests.conftest import records
 from tests.providers.batch.real import until
 from tests.slurm.backend import Job, Slurm

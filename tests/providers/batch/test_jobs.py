@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable.errors import SubmitFailed
-from scalable.pools.cluster import WorkerEnd
+from scalable.pools.pool import WorkerEnd
 from scalable.pools.shape import PoolShape
 from scalable.providers.batch import jobs as module
 from scalable.providers.batch.jobs import BatchWorker, Jobs, _batches, _condensed, _Job

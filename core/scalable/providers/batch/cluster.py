@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from scalable.errors import Issue, ManifestInvalid, ScalableError, UnknownTag, did_you_mean
 from scalable.manifest import Component
-from scalable.pools.cluster import Pool, PoolCluster
+from scalable.pools.cluster import PoolCluster
+from scalable.pools.pool import Pool
 from scalable.pools.routing import Router
 from scalable.pools.shape import PoolShape
 from scalable.providers.batch.checks import check_batch

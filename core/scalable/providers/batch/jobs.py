@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from scalable.errors import ProviderError, SubmitFailed
-from scalable.pools.cluster import WorkerEnd
+from scalable.pools.pool import WorkerEnd
 from scalable.pools.shape import PoolShape
 from scalable.providers.batch.queue import (
     ENDED_STATES,
@@ -76,7 +76,7 @@ _KEPT = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
 
 
 class BatchWorker:
-    """One worker of a job; a :class:`scalable.pools.cluster.RemoteWorker`.
+    """One worker of a job; a :class:`scalable.pools.pool.RemoteWorker`.
 
     Attributes
     ----------

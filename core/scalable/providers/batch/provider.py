@@ -21,7 +21,8 @@ import psutil
 from pydantic import BaseModel
 
 from scalable.errors import MissingExtra, ProviderError, ProviderUnavailable, ValidationReport
-from scalable.pools.cluster import PoolCluster, WorkerProcess
+from scalable.pools.cluster import PoolCluster
+from scalable.pools.pool import WorkerProcess
 from scalable.pools.shape import PoolShape
 from scalable.providers.base import CostEstimate
 from scalable.providers.batch.checks import check_batch
