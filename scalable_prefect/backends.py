@@ -70,6 +70,7 @@ class Backend(Protocol):
         tag: str | None,
         priority: int,
         capabilities: Mapping[str, float] | None,
+        features: Mapping[str, Any] | None = None,
     ) -> DaskFuture:
         """Hand a task run to the scheduler."""
 
@@ -121,6 +122,7 @@ class SessionBackend:
         tag: str | None,
         priority: int,
         capabilities: Mapping[str, float] | None,
+        features: Mapping[str, Any] | None = None,
     ) -> DaskFuture:
         """Hand a task run to the scheduler."""
         return self.session.client.submit(
@@ -130,6 +132,7 @@ class SessionBackend:
             digest,
             tag=tag,
             capabilities=capabilities,
+            features=features,
             name=future.name,
             key=future.key,
             priority=priority,
@@ -173,6 +176,7 @@ class WorkerBackend:
         tag: str | None,
         priority: int,
         capabilities: Mapping[str, float] | None,
+        features: Mapping[str, Any] | None = None,
     ) -> DaskFuture:
         """Hand a task run to the scheduler."""
         dask: DaskFuture = self.dask.submit(

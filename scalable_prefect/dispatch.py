@@ -42,6 +42,8 @@ class Submission:
         Greater is earlier.
     capabilities : mapping of str to float or None
         What it requires besides.
+    features : mapping or None
+        What is known of its input, for telemetry.
     """
 
     future: ScalableFuture[Any]
@@ -51,6 +53,7 @@ class Submission:
     tag: str | None
     priority: int = 0
     capabilities: Mapping[str, float] | None = None
+    features: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ class Dispatcher:
                 tag=submission.tag,
                 priority=submission.priority,
                 capabilities=submission.capabilities,
+                features=submission.features,
             )
         except Exception as error:  # noqa: BLE001  (this thread serves all others too)
             self._collector.settle(future, compat.crashed(error))

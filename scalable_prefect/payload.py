@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import cloudpickle  # type: ignore[import-untyped]
 from prefect.client.schemas.objects import State
@@ -20,7 +22,11 @@ from scalable.errors import TaskError
 from scalable_prefect.futures import ScalableFuture
 from scalable_prefect.parcel import Parcel, dumps
 
-__all__ = ["Call", "pack", "unpack"]
+__all__ = ["Call", "features_of", "pack", "unpack"]
+
+_LONGEST_TEXT: Final = 64
+# Telemetry writes features down.
+_SECRET: Final = re.compile(r"token|passw|secret|key|credential", re.IGNORECASE)
 
 _arrived: ContextVar[Sequence[Parcel]] = ContextVar("scalable_prefect_upstreams")
 
@@ -79,6 +85,21 @@ def pack(call: Call, owner: object) -> tuple[bytes, list[ScalableFuture[Any]]]:
                     "pass what it is made from, or make it inside the task"
                 ) from cause
         raise TaskError(f"task '{call.task.name}' cannot be sent to a worker: {error}") from error
+
+
+def features_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a call that tell of its input: numbers, truth values and short texts.
+
+    Those whose name sounds like a secret are left out.
+    """
+    return {name: value for name, value in parameters.items() if _is_plain(value) and not _SECRET.search(name)}
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) <= _LONGEST_TEXT
+    return kind is int or kind is bool or (kind is float and math.isfinite(value))
 
 
 def unpack(payload: bytes, upstreams: Sequence[Parcel]) -> Call:

@@ -22,7 +22,7 @@ from scalable_prefect import compat, worker
 from scalable_prefect.backends import Backend, RunStatus, SessionBackend, WorkerBackend
 from scalable_prefect.dispatch import Dispatcher, Submission
 from scalable_prefect.futures import ScalableFuture
-from scalable_prefect.payload import Call, pack
+from scalable_prefect.payload import Call, features_of, pack
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, RunInput
@@ -66,11 +66,13 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
     target : str, optional
         Name of the target; default is ``SCALABLE_TARGET``, or the manifest's only one.
     overlay : str, optional
-        Name of an overlay, in place of the one that the target names.
+        Name of an overlay, or a file of one (``.yaml``), in place of the one that the target names.
     objectives : mapping, optional
         ``budget_usd`` (US dollars) and ``deadline_hours``.
     session : ScalableSession, optional
         Use this one, in place of all the above, and leave it open.
+    advise : bool, optional
+        Whether to take the advice of past runs; default is what the manifest says.
     drain_seconds : float
         How long to wait, when a flow ends, for task runs that it did not wait for; those
         that have not ended by then are cancelled. Default 60.
@@ -92,6 +94,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         objectives: Mapping[str, float] | None = None,
         session: ScalableSession | None = None,
         *,
+        advise: bool | None = None,
         drain_seconds: float = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -100,6 +103,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         self.overlay = overlay
         self.objectives = dict(objectives) if objectives is not None else None
         self.session = session
+        self.advise = advise
         self.drain_seconds = drain_seconds
         self._family = _Family()
         self._dispatcher: Dispatcher | None = None
@@ -109,7 +113,13 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
     def duplicate(self) -> Self:
         """Return a runner with the same settings, not started."""
         twin = type(self)(
-            self.manifest, self.target, self.overlay, self.objectives, self.session, drain_seconds=self.drain_seconds
+            self.manifest,
+            self.target,
+            self.overlay,
+            self.objectives,
+            self.session,
+            advise=self.advise,
+            drain_seconds=self.drain_seconds,
         )
         twin._family = self._family  # noqa: SLF001  (its own class)
         return twin
@@ -172,6 +182,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
                 tag,
                 priority=annotations.get("priority", 0),
                 capabilities=annotations.get("resources"),
+                features=features_of(parameters),
             )
         )
         return future
@@ -221,7 +232,8 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
 
     @property
     def _settings(self) -> tuple[Any, ...]:
-        return (self.manifest, self.target, self.overlay, self.objectives, self.session, self.drain_seconds)
+        own = (self.manifest, self.target, self.overlay, self.objectives, self.session)
+        return (*own, self.advise, self.drain_seconds)
 
     def _open(self) -> Dispatcher:
         if self._dispatcher is None:
@@ -241,7 +253,9 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             return SessionBackend(self.session, owned=False)
         # The default leaves it to SCALABLE_MANIFEST, whose own default is the same.
         path = None if self.manifest == _MANIFEST else self.manifest
-        session = ScalableSession.from_yaml(path, target=self.target, overlay=self.overlay, objectives=self.objectives)
+        session = ScalableSession.from_yaml(
+            path, target=self.target, overlay=self.overlay, objectives=self.objectives, advise=self.advise
+        )
         return SessionBackend(session, owned=True)
 
     def _note(self, flow: FlowRunContext | None) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from pathlib import Path
 from typing import Any, Final
 
 from scalable_snakemake.placement import Member
@@ -38,23 +38,45 @@ def file_name(job: Any) -> str:
     return f"{rule}-{job.jobid}-{job.attempt}"
 
 
-def features_of(job: Any) -> dict[str, int]:
+def features_of(job: Any) -> dict[str, int | str]:
     """Return what is known of a job before it runs.
 
     ``input_bytes`` counts what lies in this filesystem; ``mem_mb``, ``disk_mb``, ``runtime``
-    (minutes) and ``gpu`` are there if the rule asks for them and Snakemake knows them.
+    (minutes) and ``gpu`` are there if the rule asks for them and Snakemake knows them. The
+    job's wildcards are texts: ``wildcards.sample``, and so on.
     """
-    known = {"threads": int(job.threads), "attempt": int(job.attempt), "input_files": 0, "input_bytes": 0}
+    count, size = _input_size(job)
+    known: dict[str, int | str] = {
+        "threads": int(job.threads),
+        "attempt": int(job.attempt),
+        "input_files": count,
+        "input_bytes": size,
+    }
     for name in _SIZES:
         value = job.resources.get(name)
         # What depends on an input that is not there yet is a text.
         if isinstance(value, int):
             known[name] = value
+    return known | _wildcards(job)
+
+
+def _input_size(job: Any) -> tuple[int, int]:
+    """Return number and bytes of a job's input files; those that are not here have none."""
+    count = size = 0
     for path in job.input:
-        known["input_files"] += 1
-        with contextlib.suppress(OSError):
-            known["input_bytes"] += Path(path).stat().st_size
-    return known
+        count += 1
+        with contextlib.suppress(OSError, ValueError):
+            size += os.stat(path).st_size  # noqa: PTH116  (there may be thousands, and a Path costs as much again)
+    return count, size
+
+
+def _wildcards(job: Any) -> dict[str, str]:
+    """Return a job's wildcards; of a group, those that mean the same to all jobs that have them."""
+    values: dict[str, set[str]] = {}
+    for one in job.jobs if job.is_group() else [job]:
+        for name, value in (one.wildcards_dict or {}).items():
+            values.setdefault(name, set()).add(str(value))
+    return {f"wildcards.{name}": next(iter(texts)) for name, texts in values.items() if len(texts) == 1}
 
 
 def wording_of(reason: str, job: Any, pools: tuple[str, ...] = (), last_lines: str = "") -> str:

@@ -79,7 +79,9 @@ class Run:
     refusals: ClassVar[tuple[type[Exception], ...]] = (ScalableError, PlacementError)
 
     def __init__(self, settings: ExecutorSettings) -> None:
-        self._session = ScalableSession.from_yaml(settings.manifest, target=settings.target, overlay=settings.overlay)
+        self._session = ScalableSession.from_yaml(
+            settings.manifest, target=settings.target, overlay=settings.overlay, advise=settings.advise or None
+        )
         self._placer = Placer(self._session.spec, self._session.route, self._session.threads)
         self._client: ScalableClient | None = None
 

@@ -18,6 +18,12 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+def _absolute_file(overlay: str) -> str:
+    path = Path(overlay).expanduser()
+    # A manifest's own overlay may have such a name, too.
+    return _absolute(overlay) if path.suffix in {".yaml", ".yml"} and path.is_file() else overlay
+
+
 @dataclass
 class ExecutorSettings(ExecutorSettingsBase):
     """The flags ``--scalable-...``.
@@ -29,7 +35,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     target : str or None
         Which of its targets; default is ``SCALABLE_TARGET``, or the only one.
     overlay : str or None
-        An overlay in place of the one that the target names.
+        An overlay, by name or as a file, in place of the one that the target names.
+    advise : bool
+        Whether to take the advice of past runs, even if the manifest does not say so.
     """
 
     manifest: Optional[str] = field(  # noqa: UP045  (see the module's text)
@@ -51,9 +59,15 @@ class ExecutorSettings(ExecutorSettingsBase):
     overlay: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Overlay of the manifest to apply, in place of the one that the target names.",
+            "help": "Overlay of the manifest to apply, or a file of one, in place of the one that the target names.",
             "metavar": "NAME",
+            "parse_func": _absolute_file,
+            "unparse_func": str,
         },
+    )
+    advise: bool = field(
+        default=False,
+        metadata={"help": "Take the advice of past runs on memory and time (default: what the manifest says)."},
     )
 
 

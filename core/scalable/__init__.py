@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scalable.advisors import ResourceAdvisor
     from scalable.client import ScalableClient
     from scalable.errors import ScalableError
+    from scalable.ml import LearnedAdvisor
     from scalable.providers.batch.cluster import SlurmCluster
     from scalable.session import ScalableSession
     from scalable.telemetry.measure import mark_failed
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LearnedAdvisor": "scalable.ml",
+    "ResourceAdvisor": "scalable.advisors",
     "ScalableClient": "scalable.client",
     "ScalableError": "scalable.errors",
     "ScalableSession": "scalable.session",
@@ -26,7 +30,16 @@ _HOMES = {
     "mark_failed": "scalable.telemetry.measure",
 }
 
-__all__ = ["ScalableClient", "ScalableError", "ScalableSession", "SlurmCluster", "__version__", "mark_failed"]
+__all__ = [
+    "LearnedAdvisor",
+    "ResourceAdvisor",
+    "ScalableClient",
+    "ScalableError",
+    "ScalableSession",
+    "SlurmCluster",
+    "__version__",
+    "mark_failed",
+]
 
 
 def __getattr__(name: str) -> Any:

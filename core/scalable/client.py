@@ -30,6 +30,9 @@ __all__ = ["ScalableClient"]
 _NO_FEATURES: Mapping[str, Any] = {}
 _NO_TASKS: Mapping[str, TaskSpec] = {}
 _SMALL = frozenset({int, float, bool, type(None), complex})
+_NUMBERS = frozenset({int, float})
+_MOST_INPUTS = 2**31 - 1
+_LARGEST_INPUT = 2**60
 
 
 class Deployment(Protocol):
@@ -138,7 +141,8 @@ class ScalableClient:
         capabilities : mapping of str to float, or iterable of str, optional
             What the worker must offer besides, such as ``{"gpu": 1}``.
         features : mapping, optional
-            What is known of the input, for telemetry and advisors; must be JSON.
+            What is known of the input, for telemetry and advisors; must be JSON. The members
+            ``input_files`` and ``input_bytes`` are taken for number and size of its files.
         pure : bool, optional
             Whether equal arguments mean the same task, which is then run once. Default
             is no, or the ``cache`` of the manifest's task.
@@ -329,7 +333,8 @@ class ScalableClient:
             elif not isinstance(argument, Future):
                 size += sizeof(argument)
         asked = self._cluster.pools[route.pools[0]].shape.component.resources.memory_bytes
-        return Submission(title, route.tag, features, len(arguments), size, asked, time.time())
+        inputs = _inputs(features) if features else (None, None)
+        return Submission(title, route.tag, features, len(arguments), size, asked, time.time(), *inputs)
 
     @contextmanager
     def _announced(self, title: str, submissions: Mapping[str, Submission | None]) -> Iterator[None]:
@@ -379,6 +384,15 @@ def _checked(title: str, features: Any) -> Mapping[str, Any]:
     except (TypeError, ValueError) as error:
         raise TaskError(f"features of task '{title}' must be JSON: {error}") from error
     return copy
+
+
+def _inputs(features: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Return number and size of a task's input files, as far as its features say so in numbers."""
+    return _whole(features.get("input_files"), _MOST_INPUTS), _whole(features.get("input_bytes"), _LARGEST_INPUT)
+
+
+def _whole(value: Any, most: int) -> int | None:
+    return int(value) if type(value) in _NUMBERS and 0 <= value <= most else None
 
 
 def _features_of_each(title: str, features: Any, count: int) -> list[Mapping[str, Any]]:

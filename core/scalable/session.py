@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 from scalable.errors import ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
 from scalable.manifest import load
-from scalable.planning import Plan, make_plan
+from scalable.planning import Advice, Bounds, Plan, make_plan
 from scalable.pools.shape import base_of
 from scalable.providers import registry
 from scalable.settings import Settings
@@ -28,6 +28,7 @@ from scalable.telemetry.recorder import Recorder, RunStatus, new_run_id
 
 if TYPE_CHECKING:
     from scalable.client import ScalableClient
+    from scalable.planning.counsel import Counsel, Guide
     from scalable.pools.cluster import PoolCluster
     from scalable.pools.routing import Router
     from scalable.providers.base import DeploymentProvider
@@ -55,6 +56,8 @@ class ScalableSession:
         Default: from the environment.
     warnings : ValidationReport, optional
         What reading the manifest warned of.
+    advise : bool, optional
+        Whether to take the advice of past runs; default is what the manifest says.
 
     Attributes
     ----------
@@ -72,7 +75,12 @@ class ScalableSession:
     """
 
     def __init__(
-        self, spec: DeploymentSpec, *, settings: Settings | None = None, warnings: ValidationReport | None = None
+        self,
+        spec: DeploymentSpec,
+        *,
+        settings: Settings | None = None,
+        warnings: ValidationReport | None = None,
+        advise: bool | None = None,
     ) -> None:
         self.spec = spec
         self.run_id = ""
@@ -80,6 +88,9 @@ class ScalableSession:
         self._settings = settings or Settings.from_environ()
         self._warnings = warnings or ValidationReport()
         self._provider = registry.get_provider(spec.provider)
+        self._advise = spec.advise if advise is None else advise
+        self._counsel: Counsel | None = None
+        self._advice: Advice | None = None
         self._router: Router | None = None
         self._run: _Run | None = None
 
@@ -90,7 +101,8 @@ class ScalableSession:
         *,
         target: str | None = None,
         objectives: Mapping[str, float] | None = None,
-        overlay: str | None = None,
+        overlay: str | os.PathLike[str] | None = None,
+        advise: bool | None = None,
     ) -> Self:
         """Read a manifest.
 
@@ -103,7 +115,11 @@ class ScalableSession:
         objectives : mapping, optional
             ``budget_usd`` (US dollars) and ``deadline_hours``; they go before the manifest's.
         overlay : str, optional
-            Name of an overlay, in place of the one that the target names.
+            Name of an overlay, or a file that holds one (``.yaml``, ``.yml``), in place of the
+            one that the target names.
+        advise : bool, optional
+            Whether memory, durations and walltime are those that past runs in the folder of
+            runs advise; default is what the manifest's ``advise`` says.
 
         Raises
         ------
@@ -114,12 +130,12 @@ class ScalableSession:
         manifest = load(
             settings.manifest if path is None else path,
             target=target or settings.target,
-            overlay=overlay,
+            overlay=None if overlay is None else os.fspath(overlay),
             catalogue=registry.catalogue,
             single_target=True,
             objectives=objectives,
         )
-        return cls(resolve(manifest), settings=settings, warnings=ValidationReport(manifest.warnings))
+        return cls(resolve(manifest), settings=settings, warnings=ValidationReport(manifest.warnings), advise=advise)
 
     def validate(self) -> ValidationReport:
         """Return what the manifest's reader and the provider have to say; nothing is started."""
@@ -143,7 +159,34 @@ class ScalableSession:
             If there is no such plan; :exc:`~scalable.errors.Infeasible` says which limit binds.
         """
         del dry_run
-        return make_plan(self.spec, self._provider.limits(self.spec), objective=objective, policy=policy)
+        limits = self._provider.limits(self.spec)
+        advice = self._take_advice()
+        return make_plan(
+            advice.spec, limits, objective=objective, policy=policy, advice=advice if self._advise else None
+        )
+
+    def _take_advice(self) -> Advice:
+        """Return what is to run, with what past runs advise; asked once, so that the plan and the run agree."""
+        if self._advice is None:
+            advice = self._ask() if self._advise else Advice(self.spec)
+            if advice.spec is not self.spec and not self._provider.validate(advice.spec).ok:
+                # Whatever it was: nobody asked for a run that cannot be.
+                note = "what past runs advise is not possible on this target; the manifest's numbers hold"
+                advice = Advice(self.spec, advice.tasks, (note,))
+            self._advice = advice
+        return self._advice
+
+    def _ask(self) -> Advice:
+        from scalable.planning.counsel import Counsel  # noqa: PLC0415  (only with advice)
+
+        memory_limit = getattr(self._provider, "memory_limit", None)
+        bounds = Bounds(
+            {shape.name: shape.threads for shape in self._provider.shapes(self.spec)},
+            None if memory_limit is None else memory_limit(self.spec),
+            self._provider.limits(self.spec).maximum,
+        )
+        self._counsel = Counsel(self._settings.runs_dir, bounds)
+        return self._counsel.advice(self.spec)
 
     def route(self, tag: str | None = None, task: str | None = None) -> str:
         """Return the pool to which a task goes.
@@ -178,7 +221,8 @@ class ScalableSession:
         if self._router is None:
             from scalable.pools.routing import Router  # noqa: PLC0415  (a plan needs no pools)
 
-            self._router = Router(self._provider.shapes(self.spec), self.spec.tasks)
+            spec = self._take_advice().spec
+            self._router = Router(self._provider.shapes(spec), spec.tasks)
         return self._router
 
     @property
@@ -224,11 +268,15 @@ class ScalableSession:
             recorder = Recorder(self.run_dir)
             undo.push(lambda _kind, error, _trace: recorder.finish(_status_of(error), {}))
             self._write_facts(recorder, plan)
-            cluster = self._provider.build_cluster(replace(self.spec, run_id=self.run_id, run_dir=self.run_dir))
+            spec = self._take_advice().spec
+            cluster = self._provider.build_cluster(replace(spec, run_id=self.run_id, run_dir=self.run_dir))
             undo.callback(self._provider.close, cluster)
             cluster.recorder = recorder
-            run = _Run(self._provider, cluster, recorder, router=self.router, spec=self.spec, plan=plan)
+            run = _Run(self._provider, cluster, recorder, router=self.router, spec=spec, plan=plan)
             undo.callback(run.client.close)
+            if self._counsel is not None:
+                run.follow(self._counsel.guide(spec, self.run_id))
+                undo.callback(run.leave)
             self._provider.scale(cluster, plan.scale_plan)
             run.controller.start()
             undo.pop_all()
@@ -346,24 +394,46 @@ class _Run:
         self.client = ScalableClient(cluster, router, spec.tasks, self.probe if telemetry else None)
         self.controller: Controller = Controller(cluster, plan.limits, router, recorder)
         self._tasks = spec.tasks
+        self._guide: Guide | None = None
         cluster.on_new_pool = router.add
         cluster.memory_step = self._memory_step
         cluster.longest_task_s = self._longest_task_s
 
+    def follow(self, guide: Guide) -> None:
+        """Take advice while the run is under way, and tell of what ends."""
+        self._guide = guide
+        self.probe.on_attempt = guide.take
+
+    def leave(self) -> None:
+        """Take no more advice."""
+        if self._guide is not None:
+            self._guide.close()
+
     def _memory_step(self, key: Any) -> int | None:
-        task = self._tasks.get(self.probe.name_of(key) or "")
-        return None if task is None else task.memory_step_bytes
+        name = self.probe.name_of(key) or ""
+        task = self._tasks.get(name)
+        said = None if task is None else task.memory_step_bytes
+        if self._guide is None:
+            return said
+        state = self.cluster.scheduler.tasks.get(key)
+        required = (state.resource_restrictions if state is not None else None) or {}
+        # Where several pools would do, the largest of them did not suffice.
+        shapes = [self.cluster.pools[pool].shape for pool in self.router.pools_for(required)]
+        failed = max((shape.component.resources.memory_bytes or 0 for shape in shapes), default=0)
+        return self._guide.memory_step(name, failed) or said
 
     def _longest_task_s(self, pool: str) -> tuple[float, float]:
-        """Return how long a task of a pool may take: as the manifest says, and as one of this run took."""
+        """Return how long a task of a pool may take: as is known beforehand, and as one of this run took."""
         component = base_of(pool)
-        said = (task.duration_s or 0.0 for task in self._tasks.values() if task.component == component)
+        tasks = (task for task in self._tasks.values() if task.component == component)
+        said = (task.duration_high_s or task.duration_s or 0.0 for task in tasks)
         return max((0.0, *said)), self.probe.longest_s(pool)
 
     def close(self, status: RunStatus) -> None:
         """Close all of it, in order, whatever fails on the way."""
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self.recorder.finish(status, self.probe.counts))
+            stack.callback(self.leave)
             stack.callback(self.provider.close, self.cluster)
             stack.callback(self.cluster.sync, self._settle)
             stack.callback(self.client.close)

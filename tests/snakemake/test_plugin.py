@@ -30,14 +30,19 @@ def test_snakemake_finds_the_executor_and_its_flags() -> None:
         "--scalable-manifest",
         "--scalable-target",
         "--scalable-overlay",
+        "--scalable-advise",
     }
 
 
 def test_every_flag_has_a_default_and_a_type_that_snakemake_understands() -> None:
     for one in fields(ExecutorSettings):
+        assert one.metadata["help"]
+        if one.type is bool:
+            # A flag without a value.
+            assert one.default is False
+            continue
         assert one.default is None
         assert typing.get_origin(one.type) is typing.Union, f"{one.name}: {one.type}"
-        assert one.metadata["help"]
 
 
 def test_the_import_costs_next_to_nothing_and_brings_nothing_heavy() -> None:

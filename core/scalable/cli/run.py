@@ -25,6 +25,7 @@ def run(
     workflow: Path,
     target: str | None = None,
     overlay: str | None = None,
+    advise: bool | None = None,
 ) -> int:
     """Run a Python script on the pools of a target.
 
@@ -42,14 +43,16 @@ def run(
     target
         Name of the target; default is $SCALABLE_TARGET, or the manifest's only one.
     overlay
-        Name of an overlay, in place of the one that the target names.
+        Name of an overlay, or a file of one (.yaml), in place of the one that the target names.
+    advise
+        Take the advice of past runs, or not; default is what the manifest says.
     """
     from scalable.session import ScalableSession  # noqa: PLC0415  (help must not wait for it)
 
     _log()
     source = _read(workflow)
     with _as_main(workflow, arguments), _terminated_is_exit():
-        session = ScalableSession.from_yaml(manifest, target=target, overlay=overlay)
+        session = ScalableSession.from_yaml(manifest, target=target, overlay=overlay, advise=advise)
         with session:
             client = session.start()
             names = {"__name__": "__main__", "__file__": str(workflow), "session": session, "client": client}

@@ -31,7 +31,7 @@ def validate(
     target
         Name of the target whose variables must be set; default is $SCALABLE_TARGET, or none.
     overlay
-        Name of an overlay, in place of the one that the target names.
+        Name of an overlay, or a file of one (.yaml), in place of the one that the target names.
     format
         For people or for programs.
     lock

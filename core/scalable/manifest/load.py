@@ -15,6 +15,7 @@ from scalable.manifest.fingerprint import fingerprint
 from scalable.manifest.model import Component, Document, Objectives
 from scalable.manifest.nodes import Entry, Scalar, Table, walk
 from scalable.manifest.overlay import check_overlays, lay_over, only_allowed, overlay_table, overlays_of, without
+from scalable.manifest.overlay_file import from_overlay_file, in_overlay_file, is_overlay_file, with_overlay_file
 from scalable.manifest.reader import parse, read
 from scalable.manifest.references import DEFAULT_COMPONENT
 from scalable.manifest.translate import Translator
@@ -44,7 +45,8 @@ def load(
     target : str, optional
         The target that is to run; its variables must be set.
     overlay : str, optional
-        The overlay in force, in place of the one that the target names.
+        The overlay in force, in place of the one that the target names: its name, or, if it
+        ends in ``.yaml`` or ``.yml`` and is no overlay's name, a file that holds its body.
     catalogue : Catalogue
         Knows the providers' options.
     environ : mapping, optional
@@ -64,6 +66,9 @@ def load(
     file = os.fspath(path)
     environ = os.environ if environ is None else environ
     root, issues = parse(read(Path(file)), file)
+    if overlay is not None and is_overlay_file(overlay, root):
+        root, found = with_overlay_file(root, overlay)
+        issues += found
     issues += check_overlays(root, file, environ)
     target, chosen_issues = _choose_target(root, target, overlay, file, single_target=single_target)
     in_force, overlay_issues = _choose_overlay(root, target, overlay, file, environ)
@@ -76,7 +81,7 @@ def load(
     effective = views[0]
     issues += [issue for view in views for issue in view.issues]
     bounds, bound_issues = _objectives(objectives, effective.root)
-    found = _in_order([*issues, *bound_issues])
+    found = _in_order(in_overlay_file(issue, overlay) for issue in (*issues, *bound_issues))
     if any(issue.severity == "error" for issue in found) or effective.document is None:
         raise ManifestInvalid(found)
     return _manifest(effective, effective.document, scope, bounds, found)
@@ -93,7 +98,11 @@ def _manifest(
     return Manifest(
         project=document.project,
         targets={
-            name: replace(one, objectives=_merged(document.objectives, one.objectives, bounds))
+            name: replace(
+                one,
+                objectives=_merged(document.objectives, one.objectives, bounds),
+                advise=document.advise if one.advise is None else one.advise,
+            )
             for name, one in view.targets.items()
         },
         components=document.components or {DEFAULT_COMPONENT: Component()},
@@ -106,6 +115,7 @@ def _manifest(
         warnings=tuple(warnings),
         fingerprint=fingerprint(resolved),
         positions={dotted: entry.mark for dotted, entry in walk(view.root)},
+        in_overlay_file=frozenset(dotted for dotted, entry in walk(view.root) if from_overlay_file(entry)),
         _resolved=resolved,
     )
 
@@ -189,5 +199,5 @@ def _merged(*layers: Objectives) -> Objectives:
 
 
 def _in_order(issues: Iterable[Issue]) -> list[Issue]:
-    """Return issues in the order of the file, each once, though several views found it."""
-    return sorted(dict.fromkeys(issues), key=lambda issue: (issue.line, issue.column))
+    """Return issues in the order of the files, each once, though several views found it."""
+    return sorted(dict.fromkeys(issues), key=lambda issue: (issue.file, issue.line, issue.column))

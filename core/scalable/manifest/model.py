@@ -155,15 +155,24 @@ class TargetHead(Section):
         Name of the overlay that holds when this target is chosen.
     objectives : Objectives
         They go before those at the top, key by key.
+    advise : bool or None
+        Whether runs here take the advice of past runs; it goes before what is said at the top.
     """
 
     provider: Text
     overlay: Text | None = None
     objectives: Objectives = Objectives()
+    advise: Flag | None = None
 
 
 class Document(Section):
-    """A whole manifest, but for the options of providers."""
+    """A whole manifest, but for the options of providers.
+
+    Attributes
+    ----------
+    advise : bool
+        Whether runs take the advice of past runs.
+    """
 
     version: Annotated[int, Field(ge=1, le=1), BeforeValidator(_check_version)]
     project: Project
@@ -171,4 +180,5 @@ class Document(Section):
     components: dict[Tag, Annotated[Component, BeforeValidator(_nothing_is_empty)]] = Field(default_factory=dict)
     tasks: dict[Text, Annotated[Task, BeforeValidator(_nothing_is_empty)]] = Field(default_factory=dict)
     objectives: Objectives = Objectives()
+    advise: Flag = False
     overlays: dict[Name, Any] = Field(default_factory=dict)

@@ -55,6 +55,8 @@ class Target:
         Those at the top, with the target's own before them.
     overlay : str or None
         The overlay that it names.
+    advise : bool or None
+        Whether its runs take the advice of past runs; ``None`` while only the top may say so.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Target:
     options: BaseModel | None
     objectives: Objectives
     overlay: str | None = None
+    advise: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Manifest:
     objectives : Objectives
         Those at the top.
     target, overlay : str or None
-        The target that was chosen, and the overlay in force.
+        The target that was chosen, and the overlay in force: its name, or its file.
     overlays : tuple of str
         Names of all overlays.
     path : Path
@@ -100,6 +103,7 @@ class Manifest:
     warnings: tuple[Issue, ...]
     fingerprint: str
     positions: Mapping[str, Mark] = field(repr=False, compare=False)
+    in_overlay_file: frozenset[str] = field(repr=False, compare=False)
     _resolved: Table = field(repr=False, compare=False)
 
     def locate(self, path: str) -> tuple[int, int]:
@@ -112,6 +116,12 @@ class Manifest:
                 return self.positions[path]
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return (1, 1)
+
+    def file_of(self, path: str) -> str:
+        """Return the file in which a dotted path, or the nearest thing around it, stands."""
+        while path and path not in self.positions:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return str(self.overlay if path in self.in_overlay_file else self.path)
 
     def to_yaml(self) -> str:
         """Return what holds on the chosen target as YAML, with secrets redacted."""

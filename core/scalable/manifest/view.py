@@ -124,7 +124,7 @@ class _Target:
         options = None if model is None else self._apply(model, self._options)
         objectives = head.objectives if head is not None else Objectives()
         overlay = head.overlay if head is not None else None
-        return Target(self.name, str(provider), options, objectives, overlay)
+        return Target(self.name, str(provider), options, objectives, overlay, advise=head.advise if head else None)
 
     def _apply(self, model: type[_Model], data: dict[str, Any]) -> _Model | None:
         try:

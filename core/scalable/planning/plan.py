@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scalable.errors import Infeasible, PlanError, did_you_mean
+from scalable.planning.advice import Advice, TaskAdvice
 from scalable.spec import DeploymentSpec, Limits, PoolRequest, ScalePlan
 
 __all__ = ["Plan", "make_plan", "working_pools"]
@@ -28,15 +29,19 @@ class Plan:
         ``"manual"``: the manifest's numbers, untouched.
     notes : tuple of str
         What a reader of the plan should know.
+    advice : tuple of TaskAdvice, or None
+        What past runs advise for each task, or why nothing; ``None`` if they were not asked.
     """
 
     scale_plan: ScalePlan
     limits: Limits
     policy: str = "manual"
     notes: tuple[str, ...] = ()
+    advice: tuple[TaskAdvice, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as ``plan.json`` has it."""
+        asked = {} if self.advice is None else {"advice": [one.to_json() for one in self.advice]}
         return {
             "schema": 1,
             "pools": {
@@ -52,10 +57,18 @@ class Plan:
             "objective": None,
             "policy": self.policy,
             "notes": list(self.notes),
+            **asked,
         }
 
 
-def make_plan(spec: DeploymentSpec, limits: Limits, *, objective: str | None = None, policy: str | None = None) -> Plan:
+def make_plan(
+    spec: DeploymentSpec,
+    limits: Limits,
+    *,
+    objective: str | None = None,
+    policy: str | None = None,
+    advice: Advice | None = None,
+) -> Plan:
     """Divide the workers among the pools that have work at once.
 
     Each such pool gets one; the others go by the work that the manifest's hints foresee
@@ -70,6 +83,8 @@ def make_plan(spec: DeploymentSpec, limits: Limits, *, objective: str | None = N
         The provider's bounds.
     objective, policy : str, optional
         ``None`` and ``"manual"`` are what this release knows.
+    advice : Advice, optional
+        What the specification follows, for the plan to tell of.
 
     Raises
     ------
@@ -100,7 +115,9 @@ def make_plan(spec: DeploymentSpec, limits: Limits, *, objective: str | None = N
         for name, component in spec.components.items()
         if name in counts
     }
-    return Plan(ScalePlan(pools), limits, notes=_notes(spec))
+    if advice is None:
+        return Plan(ScalePlan(pools), limits, notes=_notes(spec))
+    return Plan(ScalePlan(pools), limits, notes=(*_notes(spec), *advice.notes), advice=advice.tasks)
 
 
 def working_pools(spec: DeploymentSpec) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import dask
 from distributed import Nanny, Worker
+from distributed.system import MEMORY_LIMIT
 
 from scalable.errors import MissingExtra, ProviderError, ValidationReport
 from scalable.pools.cluster import PoolCluster
@@ -57,6 +58,10 @@ class LocalProvider:
     def limits(self, spec: DeploymentSpec) -> Limits:
         """Return the bounds on the number of workers, all pools together."""
         return local_limits(self._options(spec))
+
+    def memory_limit(self, spec: DeploymentSpec) -> int:
+        """Return the bytes of the largest worker there can be: all that this process may use of the machine."""
+        return int(MEMORY_LIMIT)
 
     def shapes(self, spec: DeploymentSpec) -> tuple[PoolShape, ...]:
         """Return what the workers of each pool are like, in the manifest's order."""

@@ -102,6 +102,8 @@ class TaskSpec:
         Tasks that are finished before these start.
     outputs : mapping of str to str
         Name to kind, such as ``{"database": "dir"}``.
+    duration_high_s : float or None
+        Seconds that few of them exceed, where that was measured.
     memory_step_bytes : int or None
         By how many bytes a worker is larger in which a task is tried again after it ran out of memory.
     """
@@ -118,6 +120,7 @@ class TaskSpec:
     timeout_s: float | None = None
     inputs: tuple[str, ...] = ()
     memory_step_bytes: int | None = None
+    duration_high_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +152,12 @@ class DeploymentSpec:
         Where it was read from.
     manifest_text : str
         YAML of the resolved manifest with secrets redacted.
+    advise : bool
+        Whether its runs take the advice of past runs.
     locate : callable
         Line and column of a dotted path in the manifest, such as ``components.simulate.env``.
+    file_of : callable or None
+        The file in which a dotted path stands, where an overlay is a file of its own.
     run_id : str
         Identifier of the run that is being started, by which what it creates is found again;
         empty before.
@@ -169,7 +176,9 @@ class DeploymentSpec:
     fingerprint: str = ""
     manifest_path: Path | None = None
     manifest_text: str = ""
+    advise: bool = False
     locate: Callable[[str], tuple[int, int]] = field(default=_nowhere, repr=False, compare=False)
+    file_of: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     run_id: str = ""
     run_dir: Path | None = None
 
@@ -186,6 +195,8 @@ class DeploymentSpec:
             What is wrong, and how to mend it.
         """
         file = "" if self.manifest_path is None else str(self.manifest_path)
+        if self.file_of is not None:
+            file = self.file_of(path)
         line, column = self.locate(path)
         return Issue(code, path, message, hint, file, line, column)
 

@@ -43,7 +43,9 @@ def resolve(manifest: Manifest, target: str | None = None) -> DeploymentSpec:
         fingerprint=manifest.fingerprint,
         manifest_path=manifest.path,
         manifest_text=manifest.to_yaml(),
+        advise=bool(entry.advise),
         locate=manifest.locate,
+        file_of=manifest.file_of,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -24,6 +25,8 @@ __all__ = ["ATTEMPT_LOST", "Outcome", "Submission", "TaskProbe", "pool_of"]
 ATTEMPT_LOST: Final = "scalable-attempt-lost"
 """Dask event topic of attempts that ended with their worker, once it is known why that died."""
 
+# The label of which a task takes as many as it uses of its worker's threads.
+_THREADS: Final = "threads"
 _NUMBER = re.compile(r"-\d+(~-\d+)?$")
 
 Outcome = Literal["completed", "failed", "cancelled", "lost"]
@@ -50,6 +53,8 @@ class Submission:
         Size (bytes) and number of the arguments, futures not counted in the size.
     asked_bytes : int or None
         Memory of a worker of the task's pool, in bytes.
+    n_inputs, input_bytes : int or None
+        Number and size (bytes) of the input files, where somebody said so.
     """
 
     name: str
@@ -59,6 +64,8 @@ class Submission:
     arg_bytes: int
     asked_bytes: int | None
     submitted_at: float
+    n_inputs: int | None = None
+    input_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -84,12 +91,18 @@ class TaskProbe(SchedulerPlugin):
     ----------
     recorder : Recorder
         Where records go.
+
+    Attributes
+    ----------
+    on_attempt : callable or None
+        Called with each record, on the scheduler's loop; it must return at once.
     """
 
     name = "scalable-task-probe"
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self.on_attempt: Callable[[Mapping[str, Any]], None] | None = None
         self._submissions: dict[str, Submission] = {}
         self._tasks: dict[str, _Task] = {}
         self._workers: dict[str, Any] = {}
@@ -290,32 +303,40 @@ class TaskProbe(SchedulerPlugin):
         submission = task.submission
         worker = more.get("worker") or facts.get("worker")
         get = facts.get
-        self._recorder.append(
-            "tasks",
-            {
-                "key": key,
-                "name": submission.name,
-                "tag": submission.tag,
-                "component": pool_of(worker).partition("+")[0] if worker else None,
-                "worker": worker,
-                "attempt": task.attempt,
-                "queued_at": task.ready_at or submission.submitted_at,
-                "started_at": get("started_at"),
-                "ended_at": get("ended_at") or time.time(),
-                "duration_s": get("duration_s"),
-                "cpu_s": get("cpu_s"),
-                "peak_bytes": get("peak_bytes"),
-                "exclusive": get("exclusive", False),
-                "features": submission.features,
-                "n_args": submission.n_args,
-                "arg_bytes": submission.arg_bytes,
-                "asked_bytes": submission.asked_bytes,
-                "threads": 1,
-                "outcome": outcome,
-                "error_type": more.get("error_type") or get("error_type"),
-                "error": more.get("error") or get("error"),
-            },
-        )
+        record = {
+            "key": key,
+            "name": submission.name,
+            "tag": submission.tag,
+            "component": pool_of(worker).partition("+")[0] if worker else None,
+            "worker": worker,
+            "attempt": task.attempt,
+            "queued_at": task.ready_at or submission.submitted_at,
+            "started_at": get("started_at"),
+            "ended_at": get("ended_at") or time.time(),
+            "duration_s": get("duration_s"),
+            "cpu_s": get("cpu_s"),
+            "peak_bytes": get("peak_bytes"),
+            "exclusive": get("exclusive", False),
+            "features": submission.features,
+            "n_args": submission.n_args,
+            "arg_bytes": submission.arg_bytes,
+            "n_inputs": submission.n_inputs,
+            "input_bytes": submission.input_bytes,
+            "asked_bytes": submission.asked_bytes,
+            "threads": self._threads_of(key),
+            "outcome": outcome,
+            "error_type": more.get("error_type") or get("error_type"),
+            "error": more.get("error") or get("error"),
+        }
+        self._recorder.append("tasks", record)
+        if self.on_attempt is not None:
+            self.on_attempt(record)
+
+    def _threads_of(self, key: str) -> int:
+        """Return how many threads of its worker a task takes: one, unless it requires more."""
+        state = self._state(key)
+        required = state.resource_restrictions if state is not None else None
+        return max(1, math.ceil(required.get(_THREADS, 1))) if required else 1
 
     def _record_failure(self, key: str, task: _Task, failure: Mapping[str, Any]) -> None:
         submission = task.submission

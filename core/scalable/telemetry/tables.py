@@ -38,6 +38,8 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "features": "JSON",
         "n_args": "INTEGER",
         "arg_bytes": "BIGINT",
+        "n_inputs": "INTEGER",
+        "input_bytes": "BIGINT",
         "asked_bytes": "BIGINT",
         "threads": "INTEGER",
         "outcome": "VARCHAR",
@@ -61,6 +63,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "tag": "VARCHAR",
         "threads": "INTEGER",
         "memory_bytes": "BIGINT",
+        "startup_s": "DOUBLE",
         "reason": "VARCHAR",
     },
     "scaling": {

@@ -26,10 +26,12 @@ from scalable.pools.pool import WorkerProcess
 from scalable.pools.shape import PoolShape
 from scalable.providers.base import CostEstimate
 from scalable.providers.batch.checks import check_batch
+from scalable.providers.batch.command import call
 from scalable.providers.batch.jobs import BatchWorker, Jobs, cancel_all
 from scalable.providers.batch.script import Launch, TlsFiles
 from scalable.providers.batch.security import make_certificates, security_of
 from scalable.providers.batch.systems import SYSTEMS, BatchSystem
+from scalable.providers.batch.words import MIB
 from scalable.providers.checks import remote_limits
 from scalable.providers.options.batch import (
     BatchOptions,
@@ -119,6 +121,24 @@ class SlurmProvider(_BatchProvider):
 
     name: ClassVar[str] = "slurm"
     options_model: ClassVar[type[BaseModel]] = SlurmOptions
+
+    def memory_limit(self, spec: DeploymentSpec) -> int | None:
+        """Return the bytes of the largest worker there can be; ``None`` if Slurm does not tell.
+
+        A larger one would never start: Slurm is asked for its largest node.
+        """
+        options = _options(spec)
+        where = [] if options.queue is None else ["-p", options.queue]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("SINFO_")}
+        try:
+            answer = call(["sinfo", "-h", "-N", "-o", "%m", *where], environment)
+        except ProviderError as error:
+            logger.info("how large the nodes are is not known: %s", error)
+            return None
+        sizes = [int(word) for word in answer.out.split() if word.isdecimal()] if answer.code == 0 else []
+        largest = max(sizes, default=0)
+        # Clusters that do not count memory say 1.
+        return largest * MIB // options.workers_per_job if largest > 1 else None
 
 
 class PbsProvider(_BatchProvider):

@@ -1,0 +1,1 @@
+"""The advisors against published methods, on recorded workflows."""

@@ -1,0 +1,496 @@
+"""The learned advisor: what a task needs, by what is known of its input."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalable.advisors import Observation, Recommendation, ResourceAdvisor, worker_bytes
+from scalable.advisors.sizing import walltime_s, walltime_text
+from scalable.errors import ScalableError
+from scalable.extras import require
+from scalable.ml.cache import ModelCache, cache_key
+from scalable.ml.judge import Evaluation, Explanation, evaluate_task, explain_task
+from scalable.ml.models import Location, check_params, fit_location
+from scalable.ml.task import LATEST, Fitted, Prediction, Spread, TaskModel, described, fit
+from scalable.telemetry.past import COMPLETED, OUT_OF_MEMORY, Attempts, Past, read_past
+from scalable.units import format_bytes
+
+__all__ = ["LearnedAdvisor"]
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+_HIGH: Final = 0.95
+_SPREADS: Final = 50
+_RANKS: Final = 30
+_UNSURE: Final = 0.15
+"""By how much less often than predicted memory may suffice for held-back tasks before the model is not believed."""
+_ENOUGH_TO_JUDGE: Final = 20
+
+
+class LearnedAdvisor:
+    """Say what a task needs, learned from what is known of its input and what past runs measured.
+
+    For each task, memory and duration have a location, constant, a trend in the feature that
+    tells most, or a model of all features, and are distributed around it as they were for
+    tasks like this one. Which of these serves is decided on tasks that were left out. Memory
+    is then what wastes least in expectation, over-asking against failed attempts and the
+    sizes of their retries (:func:`scalable.ml.ladder.build`).
+
+    Where it cannot know, :class:`scalable.advisors.ResourceAdvisor` answers, and
+    ``evidence["fallback"]`` says why: a task never seen or hardly, features outside the range
+    seen, or memory that sufficed too rarely for runs that were held back.
+
+    Parameters
+    ----------
+    past : Past
+        What past runs measured.
+    model_type : {"gradient_boosting", "random_forest", "linear"}
+        The model of all features.
+    model_params : mapping, optional
+        Its parameters, by scikit-learn's names.
+    cache_dir : Path, optional
+        Folder of runs beside which fitted models are kept.
+
+    Raises
+    ------
+    MissingExtra
+        If scikit-learn is not installed.
+    ScalableError
+        If there is no such model, or parameter.
+
+    Examples
+    --------
+    >>> advisor = LearnedAdvisor.from_history(".scalable/runs")  # doctest: +SKIP
+    >>> advisor.recommend("simulate", features={"scenarios": 50}).resources  # doctest: +SKIP
+    {'demeter': {'cpus': 8, 'memory': '12G', 'walltime': '00:40:00'}}
+    """
+
+    def __init__(
+        self,
+        past: Past,
+        model_type: str = "gradient_boosting",
+        model_params: Mapping[str, Any] | None = None,
+        *,
+        cache_dir: Path | None = None,
+    ) -> None:
+        require("ml", "sklearn")
+        self.model_type = model_type
+        self._params = check_params(model_type, model_params)
+        self._given = dict(model_params or {})
+        self._past = past
+        self._resource = ResourceAdvisor(past)
+        self._cache = None if cache_dir is None else ModelCache(cache_dir)
+        self._lock = threading.RLock()
+        self._models: dict[str, TaskModel] = {}
+        self._spreads: dict[str, Spread] = {}
+        self._ranks: dict[str, Floats] = {}
+        self._refits: dict[str, Future[None]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    @classmethod
+    def from_history(
+        cls,
+        runs_dir: Path | str | Sequence[Path | str],
+        model_type: str = "gradient_boosting",
+        model_params: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Read one or several folders of runs.
+
+        Parameters
+        ----------
+        runs_dir : path, or sequence of paths
+            The folders; one that does not exist holds no runs. Models are kept in the first.
+        model_type : {"gradient_boosting", "random_forest", "linear"}
+            The model of all features.
+        model_params : mapping, optional
+            Its parameters, such as those that :class:`scalable.ml.HyperparameterSearch` found.
+
+        Raises
+        ------
+        MissingExtra
+            If scikit-learn is not installed.
+        ScalableError
+            If a folder cannot be read, or there is no such model or parameter.
+        """
+        folders = [runs_dir] if isinstance(runs_dir, str | Path) else list(runs_dir)
+        past = read_past(folders)
+        return cls(past, model_type, model_params, cache_dir=Path(folders[0]) if folders else None)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks of which there is a history, those with the most attempts first."""
+        return self._resource.tasks
+
+    def recommend(
+        self,
+        task: str,
+        target: str | None = None,
+        *,
+        features: Mapping[str, Any] | None = None,
+        confidence: float | None = None,
+    ) -> Recommendation:
+        """Return what a task needs.
+
+        Parameters
+        ----------
+        task : str
+            Its name.
+        target : str, optional
+            Where it is to run; default is anywhere.
+        features : mapping, optional
+            What is known of its input, as given to ``client.submit(features=...)``;
+            ``input_bytes``, ``n_inputs``, ``arg_bytes``, ``n_args`` and ``threads`` as
+            telemetry records them.
+        confidence : float, optional
+            The share of tasks for which the memory is to suffice at the least, by which
+            failed attempts are kept rare. By default what wastes least, failed attempts
+            included.
+
+        Raises
+        ------
+        ScalableError
+            If there is no history of the task at all.
+        """
+        base = self._resource.recommend(task, target, confidence=_HIGH if confidence is None else confidence)
+        one = described(task, target, features)
+        with self._lock:
+            model = self._model(task)
+            prediction, reason = self._predict(model, one, confidence or 0.0)
+            fitted = model.fitted
+        if prediction is None:
+            return replace(
+                base,
+                evidence={**base.evidence, "fallback": reason, "features": dict(features or {})},
+                model_type="quantile",
+            )
+        return self._answer(base, prediction, fitted, reason, features or {})
+
+    def _answer(
+        self,
+        base: Recommendation,
+        prediction: Prediction,
+        fitted: Fitted | None,
+        reason: str,
+        features: Mapping[str, Any],
+    ) -> Recommendation:
+        at_a_time = int(base.evidence["tasks_at_a_time"])
+        resources = {name: dict(one) for name, one in base.resources.items()}
+        for one in resources.values():
+            one["memory"] = format_bytes(worker_bytes(prediction.memory_bytes, at_a_time))
+            if prediction.duration_high_s is not None:
+                one["walltime"] = walltime_text(walltime_s(prediction.duration_high_s))
+        learned: dict[str, Any] = {
+            "method": "least expected waste",
+            "percentile": round(100 * prediction.confidence, 2),
+            "features": dict(features),
+        }
+        if reason:
+            learned["pooled"] = reason
+        if fitted is not None:
+            learned |= _how(fitted)
+        return Recommendation(
+            base.task,
+            base.target,
+            base.workers,
+            resources,
+            prediction.confidence,
+            {**base.evidence, **learned},
+            self.model_type,
+            math.ceil(prediction.memory_bytes),
+            prediction.duration_s if prediction.duration_s is not None else base.duration_s,
+            prediction.duration_high_s if prediction.duration_high_s is not None else base.duration_high_s,
+        )
+
+    def retry_bytes(
+        self,
+        task: str,
+        failed_bytes: int,
+        *,
+        target: str | None = None,
+        features: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Return the bytes with which a task is tried again that ran out of memory.
+
+        The next size that wastes least in expectation, and never less than a quarter more
+        where the history does not reach.
+
+        Parameters
+        ----------
+        task : str
+            Its name.
+        failed_bytes : int
+            Bytes that one task had when it failed.
+        target, features
+            As for :meth:`recommend`.
+
+        Raises
+        ------
+        ScalableError
+            If there is no history of the task.
+        """
+        one = described(task, target, features)
+        with self._lock:
+            prediction, _ = self._predict(self._model(task), one, 0.0)
+            after = None if prediction is None else prediction.next_bytes(float(failed_bytes))
+        if after is not None:
+            return math.ceil(after)
+        return self._resource.retry_bytes(task, failed_bytes)
+
+    def observe(self, attempt: Observation) -> None:
+        """Take note of an attempt that ended just now; what was learned follows in the background.
+
+        Parameters
+        ----------
+        attempt : Observation
+            What was measured of it.
+        """
+        self._resource.observe(attempt)
+        with self._lock:
+            model = self._models.get(attempt.task)
+            if model is None:
+                model = self._model(attempt.task, fit_now=False)
+            model.observe(attempt)
+            if model.due:
+                self._schedule(model)
+
+    def evaluate(self) -> Evaluation:
+        """Return how well this would have done: learned from some runs, asked for the others.
+
+        Runs are held back whole, so that nothing of a run is learned when it is predicted; of
+        a single run, attempts are.
+        """
+        done, left_out = [], []
+        for task in self.tasks:
+            with self._lock:
+                seen = list(self._model(task, fit_now=False).seen)
+            found = evaluate_task(task, seen, self._fitter)
+            if found is None:
+                left_out.append(task)
+            else:
+                done.append(found)
+        return Evaluation(tuple(done), tuple(left_out))
+
+    def explain(self, recommendation: Recommendation) -> Explanation:
+        """Return which features moved a recommendation, against their usual values.
+
+        Parameters
+        ----------
+        recommendation : Recommendation
+            From :meth:`recommend`.
+
+        Raises
+        ------
+        ScalableError
+            If there is no history of its task.
+        """
+        fallback = recommendation.evidence.get("fallback")
+        if fallback is not None:
+            return Explanation(recommendation.task, reason=f"quantiles of the history answered: {fallback}")
+        one = described(recommendation.task, recommendation.target, recommendation.evidence.get("features"))
+        with self._lock:
+            model = self._model(recommendation.task)
+            if model.fitted is None:
+                return Explanation(recommendation.task, reason="too few attempts to tell what a feature does")
+            return explain_task(model, one)
+
+    def settle(self) -> None:
+        """Wait until all that was observed is learned from."""
+        while True:
+            with self._lock:
+                waiting = list(self._refits.values())
+            if not waiting:
+                return
+            for one in waiting:
+                one.result()
+
+    def close(self) -> None:
+        """End the learning in the background."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    # --- learning
+
+    def _fitter(self, rows: Floats, values: Floats, sizes: Sequence[int], codes: Sequence[int]) -> Location:
+        return fit_location(self.model_type, rows, values, self._given, sizes, categories=codes)
+
+    def _model(self, task: str, *, fit_now: bool = True) -> TaskModel:
+        """Return what is known of a task, learned from its history when it is first asked for."""
+        model = self._models.get(task)
+        if model is None:
+            model = self._models[task] = TaskModel(task)
+            model.extend(_observations(self._past.of(task), self._past))
+        if fit_now and model.fitted is None and model.due and task not in self._refits:
+            # What is kept belongs to the history alone.
+            known = self._stored(model) or self._fit_and_store(model) if not model.observed else None
+            self._install(model, known or fit(list(model.seen), self._fitter, model.drift_at), model.total)
+        return model
+
+    def _stored(self, model: TaskModel) -> Fitted | None:
+        if self._cache is None:
+            return None
+        found = self._cache.load(cache_key(model.name, self._past.fingerprint, self.model_type, self._params))
+        if found is None:
+            return None
+        try:
+            return Fitted.from_arrays(found.arrays, found.meta)
+        except ScalableError as error:
+            logger.debug("a kept model of %s is not used: %s", model.name, error)
+            return None
+
+    def _fit_and_store(self, model: TaskModel) -> Fitted | None:
+        fitted = fit(list(model.seen), self._fitter)
+        if fitted is not None and self._cache is not None:
+            key = cache_key(model.name, self._past.fingerprint, self.model_type, self._params)
+            self._cache.store(key, *fitted.to_arrays())
+        return fitted
+
+    def _install(self, model: TaskModel, fitted: Fitted | None, total: int) -> None:
+        model.install(fitted, total)
+        spread = model.spread()
+        if spread is not None:
+            self._spreads[model.name] = spread
+        if fitted is not None and fitted.duration is not None:
+            self._ranks[model.name] = fitted.duration.ranks
+
+    def _schedule(self, model: TaskModel) -> None:
+        if model.name in self._refits:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="scalable-refit")
+        self._refits[model.name] = self._pool.submit(self._refit, model)
+
+    def _refit(self, model: TaskModel) -> None:
+        try:
+            with self._lock:
+                seen, total, drift_at = list(model.seen), model.total, model.drift_at
+            fitted = fit(seen, self._fitter, drift_at)
+            with self._lock:
+                self._install(model, fitted, total)
+        finally:
+            with self._lock:
+                self._refits.pop(model.name, None)
+                if model.due and self._pool is not None:
+                    self._schedule(model)
+
+    def _predict(self, model: TaskModel, one: Observation, least: float) -> tuple[Prediction | None, str]:
+        """Return a prediction, and what to say of it; or none, and why."""
+        fitted = model.fitted
+        if fitted is None:
+            few = model.predict_of_few([*self._spreads.values()][:_SPREADS], least)
+            count = len(model.seen)
+            if few is None:
+                return None, f"too little history: {count} measured attempt{'' if count == 1 else 's'}"
+            return few, f"{count} attempts are few; how tasks scatter is taken from {len(self._spreads)} other tasks"
+        if reason := _doubts(fitted, one):
+            return None, reason
+        others = [ranks for name, ranks in self._ranks.items() if name != model.name][:_RANKS]
+        return model.predict(one, least=least, high=_HIGH, ranks=others), ""
+
+
+def _doubts(fitted: Fitted, one: Observation) -> str:
+    """Return why a model is not to be believed for a task; empty if it is."""
+    if fitted.attempts >= _ENOUGH_TO_JUDGE and fitted.coverage < fitted.claimed / max(fitted.caution, 1.0) - _UNSURE:
+        return (
+            f"low confidence: predicted memory sufficed for {fitted.coverage:.0%} of held-back tasks, "
+            f"not for {fitted.claimed:.0%}"
+        )
+    row = fitted.encoder.row(one)
+    used = fitted.uses
+    outside = [name for name in fitted.encoder.outside(row) if name in used]
+    if outside:
+        return f"outside the range seen: {', '.join(outside)}"
+    return ""
+
+
+def _how(fitted: Fitted) -> dict[str, Any]:
+    known: dict[str, Any] = {"location": fitted.memory.described(fitted.encoder.names), "learned_from": fitted.attempts}
+    if not math.isnan(fitted.coverage):
+        known["held_back"] = {"sufficed": round(fitted.coverage, 4), "predicted": round(fitted.claimed, 4)}
+    return known
+
+
+def _observations(attempts: Attempts, past: Past) -> list[Observation]:
+    """Return the latest attempts that tell what a task needs, oldest first."""
+    telling = (attempts.outcome == COMPLETED) | (attempts.outcome == OUT_OF_MEMORY)
+    some = attempts.where(np.flatnonzero(telling)[-LATEST:])
+    kinds = {COMPLETED: "completed", OUT_OF_MEMORY: "out_of_memory"}
+
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    return [
+        Observation(
+            task=attempts.name,
+            target=past.runs[run].target,
+            outcome=kinds[outcome],  # type: ignore[arg-type]
+            component=component,
+            run_id=past.runs[run].run_id,
+            features=_own(features),
+            n_args=n_args,
+            arg_bytes=known(arg_bytes),
+            n_inputs=n_inputs,
+            input_bytes=known(input_bytes),
+            threads=threads,
+            cpu_s=known(cpu_s),
+            duration_s=known(duration_s),
+            peak_bytes=known(peak_bytes),
+            exclusive=exclusive,
+            asked_bytes=known(asked_bytes),
+        )
+        for (
+            run,
+            outcome,
+            component,
+            n_args,
+            arg_bytes,
+            n_inputs,
+            input_bytes,
+            threads,
+            cpu_s,
+            duration_s,
+            peak_bytes,
+            exclusive,
+            asked_bytes,
+            features,
+        ) in zip(
+            *(
+                getattr(some, name).tolist()
+                for name in (
+                    "run",
+                    "outcome",
+                    "component",
+                    "n_args",
+                    "arg_bytes",
+                    "n_inputs",
+                    "input_bytes",
+                    "threads",
+                    "cpu_s",
+                    "duration_s",
+                    "peak_bytes",
+                    "exclusive",
+                    "asked_bytes",
+                )
+            ),
+            some.features,
+            strict=True,
+        )
+    ]
+
+
+def _own(features: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return features without what stands in columns of its own."""
+    return {name: value for name, value in features.items() if name not in {"input_bytes", "input_files"}}

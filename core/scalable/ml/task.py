@@ -1,0 +1,497 @@
+"""What is known of one task: its latest attempts, and how memory and time are distributed by what is known of it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalable.advisors import Observation
+from scalable.errors import ScalableError
+from scalable.ml.features import FeatureEncoder
+from scalable.ml.ladder import Ladders, build
+from scalable.ml.local import Like, Table, fit_like
+from scalable.ml.models import Location
+
+__all__ = ["Fitted", "Prediction", "Spread", "TaskModel", "fit"]
+
+Floats = NDArray[np.float64]
+Fitter = Callable[[Floats, Floats, Sequence[int], Sequence[int]], Location]
+"""Fits a model to features and values; columns that may be monotone, and columns of codes."""
+
+LATEST: Final = 2_000
+"""Attempts that are learned from: the latest."""
+_GROWTH: Final = 1.1
+_FEWEST: Final = 4
+_FEW_RUNS: Final = 3
+_FEW_RANKS: Final = 60
+_JUDGED: Final = 200
+_KNOWN_FIELDS: Final = {"input_files": "n_inputs"} | {
+    name: name for name in ("input_bytes", "n_inputs", "arg_bytes", "n_args", "threads", "component")
+}
+_SURPRISE: Final = 0.95
+_SURPRISES: Final = 3
+_OF_LATEST: Final = 4
+_BEFORE_DRIFT: Final = 0.02
+_STEP: Final = 0.1
+_CAUTION: Final = (0.8, 6.0)
+_SHORTEST_S: Final = 1e-3
+_PAST_THE_LAST: Final = 1.25
+_MISSED: Final = 1.5
+"""What an attempt counts as that ran out of memory, if nothing came after it: so much more than it had reached."""
+
+
+def described(task: str, target: str | None, features: Mapping[str, Any] | None) -> Observation:
+    """Return what is known of a task that is still to run, in the form of one that ran.
+
+    Parameters
+    ----------
+    task, target : str
+        Name of the task, and where it is to run.
+    features : mapping, optional
+        What is known of its input. ``input_bytes``, ``n_inputs`` (or ``input_files``),
+        ``arg_bytes``, ``n_args``, ``threads`` and ``component`` mean what telemetry records
+        under these names.
+    """
+    own = {name: value for name, value in (features or {}).items() if name not in _KNOWN_FIELDS}
+    facts = {_KNOWN_FIELDS[name]: value for name, value in (features or {}).items() if name in _KNOWN_FIELDS}
+    return Observation(task=task, target=target or "", outcome="completed", features=own, **facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How values of tasks scatter around their median, borrowed by tasks with few of their own.
+
+    Attributes
+    ----------
+    ratios : array
+        Quantiles of value over median, ascending.
+    """
+
+    ratios: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one task is predicted to need.
+
+    Attributes
+    ----------
+    ladder : Ladders
+        Sizes to try, in units of ``unit_bytes``.
+    memory_bytes : float
+        The first of them.
+    confidence : float
+        Probability that it suffices.
+    duration_s, duration_high_s : float or None
+        Seconds: the median, and what 95 % do not exceed.
+    """
+
+    ladder: Ladders
+    unit_bytes: float
+    memory_bytes: float
+    confidence: float
+    duration_s: float | None
+    duration_high_s: float | None
+
+    def next_bytes(self, failed: float) -> float | None:
+        """Return the bytes to try after these were too few; ``None`` beyond all that is foreseen."""
+        after = self.ladder.after(failed / self.unit_bytes)
+        return None if after is None else after * self.unit_bytes
+
+
+@dataclass(slots=True, eq=False)
+class Fitted:
+    """What was learned from a task's attempts.
+
+    Attributes
+    ----------
+    encoder : FeatureEncoder
+        From what is known of a task to numbers.
+    memory, duration : Like
+        How bytes and seconds are distributed.
+    attempts, runs : int
+        From how many of them.
+    caution : float
+        By how much more often than predicted a size was too small, for runs that were held back.
+    coverage : float
+        For which share of the tasks that were held back the predicted memory sufficed.
+    claimed : float
+        For which share it was predicted to.
+    """
+
+    encoder: FeatureEncoder
+    memory: Like
+    duration: Like | None
+    attempts: int
+    runs: int
+    caution: float = 1.0
+    coverage: float = math.nan
+    claimed: float = math.nan
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Names of the features by which memory is predicted."""
+        names = self.encoder.names
+        return frozenset(names[column] for column in self.memory.columns)
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return it as arrays, and the rest as JSON."""
+        arrays: dict[str, NDArray[Any]] = {}
+        meta: dict[str, Any] = {
+            "encoder": self.encoder.to_json(),
+            "numbers": [self.attempts, self.runs, self.caution],
+            "measured": None if math.isnan(self.coverage) else [self.coverage, self.claimed],
+        }
+        for name, like in (("memory", self.memory), ("duration", self.duration)):
+            if like is not None:
+                own, meta[name] = like.to_arrays()
+                arrays |= {f"{name}.{key}": array for key, array in own.items()}
+        return arrays, meta
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Fitted:
+        """Return what :meth:`to_arrays` gave.
+
+        Raises
+        ------
+        ScalableError
+            If something is missing.
+        """
+
+        def like(name: str) -> Like:
+            own = {key.removeprefix(f"{name}."): one for key, one in arrays.items() if key.startswith(f"{name}.")}
+            return Like.from_arrays(own, meta[name])
+
+        try:
+            attempts, runs, caution = meta["numbers"]
+            coverage, claimed = meta["measured"] or (math.nan, math.nan)
+            encoder = FeatureEncoder.from_json(meta["encoder"])
+            duration = like("duration") if "duration" in meta else None
+            return cls(encoder, like("memory"), duration, attempts, runs, caution, coverage, claimed)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ScalableError(f"a stored model is incomplete: {error}") from error
+
+
+def fit(seen: Sequence[Observation], model: Fitter | None, drift_at: int | None = None) -> Fitted | None:
+    """Learn from a task's attempts; ``None`` of fewer than four with a measured peak.
+
+    Parameters
+    ----------
+    seen : sequence of Observation
+        Oldest first.
+    model : callable, optional
+        Fits a model to features and values.
+    drift_at : int, optional
+        From which of them on the task needs more than before; those before hardly count.
+    """
+    peaks = np.array([_number(one.peak_bytes) for one in seen])
+    durations = np.maximum([_number(one.duration_s) for one in seen], _SHORTEST_S)
+    known = peaks > 0
+    if known.sum() < _FEWEST:
+        return None
+    own = known & np.array([one.exclusive for one in seen])
+    known = own if own.sum() >= max(_FEWEST, known.sum() / 2) else known
+    encoder = FeatureEncoder.fit(seen)
+    rows = encoder.rows(seen)
+    counts = np.ones(len(seen))
+    if drift_at is not None:
+        counts[:drift_at] = _BEFORE_DRIFT
+    runs = np.unique([one.run_id for one in seen], return_inverse=True)[1]
+    kinds = {"categories": frozenset(encoder.category_columns), "logged": frozenset(encoder.log_columns)}
+    held = np.where(np.isfinite(durations), durations, np.nanmedian(durations) if np.isfinite(durations).any() else 1.0)
+    memory = _fit_memory(
+        rows[known],
+        peaks[known],
+        seconds=held[known],
+        counts=counts[known],
+        kinds=kinds,
+        encoder=encoder,
+        model=model,
+    )
+    timed = np.isfinite(durations)
+    duration = None
+    if timed.sum() >= _FEWEST:
+        table = Table(rows[timed], durations[timed], counts[timed], by_size=False, **kinds)
+        duration = fit_like(table, _duration_loss(table.latest()), _with(model, encoder))
+    fitted = Fitted(encoder, memory, duration, len(seen), int(runs.max()) + 1)
+    _hold_back(fitted, rows[known], peaks[known], runs[known])
+    return fitted
+
+
+def _with(model: Fitter | None, encoder: FeatureEncoder) -> Callable[[Floats, Floats], Location] | None:
+    if model is None:
+        return None
+    sizes, codes = encoder.size_columns, encoder.category_columns
+    return lambda rows, values: model(rows, values, sizes, codes)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _cost(seconds: Floats) -> Floats:
+    # How long the next one takes is not known: half of what it took, half of what they take.
+    cost: Floats = 0.5 * seconds + 0.5 * seconds.mean()
+    return cost
+
+
+def _fit_memory(
+    rows: Floats,
+    peaks: Floats,
+    *,
+    seconds: Floats,
+    counts: Floats,
+    kinds: Mapping[str, Any],
+    encoder: FeatureEncoder,
+    model: Fitter | None,
+) -> Like:
+    table = Table(rows, peaks, _cost(seconds) * counts, **kinds).latest()
+    held = (seconds * counts)[-len(table) :]
+
+    def loss(ratios: Floats, weights: Floats, located: Floats, judged: NDArray[np.intp]) -> float:
+        wasted = build(ratios, weights).waste(table.values[judged] / located[judged])
+        return float((wasted * located[judged] * held[judged]).sum())
+
+    return fit_like(table, loss, _with(model, encoder))
+
+
+def _duration_loss(table: Table) -> Callable[[Floats, Floats, Floats, NDArray[np.intp]], float]:
+    logs = np.log(table.values)
+
+    def loss(ratios: Floats, weights: Floats, located: Floats, judged: NDArray[np.intp]) -> float:
+        reached = np.cumsum(weights, axis=1)
+        middle = ratios[np.argmax(reached >= 0.5 * (1 - 1e-12) * reached[:, -1:], axis=1)]
+        errors = np.abs(np.log(middle * located[judged]) - logs[judged])
+        return float((np.minimum(errors, 1.5) * table.cost[judged]).sum())
+
+    return loss
+
+
+def _hold_back(fitted: Fitted, rows: Floats, peaks: Floats, runs: NDArray[np.intp]) -> None:
+    """Measure how often the predicted memory suffices for tasks of runs that nothing is learned from.
+
+    With fewer than three runs it is each task that is held back, not its run.
+    """
+    like = fitted.memory
+    rows, peaks, runs = rows[-len(like) :], peaks[-len(like) :], runs[-len(like) :]
+    judged = np.arange(max(0, len(peaks) - _JUDGED), len(peaks))
+    groups = runs if len(np.unique(runs)) >= _FEW_RUNS else np.arange(len(peaks))
+    apart = groups[judged][:, None] != groups[like.places][None, :]
+    weights = np.where(apart, 1.0, 1e-12) * like.weights
+    for kernel in like.kernels:
+        weights = weights * kernel.weigh(like.rows[:, kernel.column], rows[judged, kernel.column])
+    first, sure = build(like.ratios, weights).first()
+    enough = first * like.location.at(rows[judged]) >= peaks[judged]
+    fitted.coverage, fitted.claimed = float(enough.mean()), float(sure.mean())
+    # One more of each, so that few tasks change little.
+    missed, expected = float(np.sum(~enough)), float(np.sum(1.0 - sure))
+    fitted.caution = float(np.clip((missed + 1.0) / (expected + 1.0), 1.0, _CAUTION[1]))
+
+
+@dataclass(slots=True)
+class TaskModel:
+    """One task: its latest attempts, what was learned from them, and when to learn again.
+
+    Attributes
+    ----------
+    seen : deque of Observation
+        The latest attempts, oldest first.
+    fitted : Fitted or None
+        What was learned.
+    caution : float
+        By how much more often than predicted a size was too small of late.
+    total, observed : int
+        Attempts taken in so far, and those of them that ended since the history was read.
+    drift_total : int or None
+        How many had been when the task began to need more than before.
+    """
+
+    name: str
+    seen: deque[Observation] = field(default_factory=lambda: deque(maxlen=LATEST))
+    fitted: Fitted | None = None
+    caution: float = 1.0
+    total: int = 0
+    observed: int = 0
+    drift_total: int | None = None
+    _next: int = _FEWEST
+    _surprises: deque[bool] = field(default_factory=lambda: deque(maxlen=_OF_LATEST))
+
+    @property
+    def due(self) -> bool:
+        """Whether enough is new to learn again."""
+        return self.total >= self._next
+
+    @property
+    def drift_at(self) -> int | None:
+        """From which of the attempts on the task needs more than before."""
+        if self.drift_total is None:
+            return None
+        place = self.drift_total - (self.total - len(self.seen))
+        return place if place > 0 else None
+
+    def extend(self, attempts: Iterable[Observation]) -> None:
+        """Take in past attempts, without a prediction of each."""
+        for one in attempts:
+            self._keep(one)
+
+    def observe(self, one: Observation) -> None:
+        """Take in an attempt that ended just now, and compare it with what was predicted."""
+        self.observed += 1
+        fitted = self.fitted
+        if fitted is not None:
+            row = fitted.encoder.row(one)
+            if one.outcome == "completed" and one.peak_bytes:
+                self._compare(fitted, row, float(one.peak_bytes))
+                fitted.memory.add(row, float(one.peak_bytes), self._typical_cost(one))
+            if one.outcome == "completed" and one.duration_s is not None and fitted.duration is not None:
+                fitted.duration.add(row, max(one.duration_s, _SHORTEST_S), 1.0)
+        self._keep(one)
+
+    def install(self, fitted: Fitted | None, total: int) -> None:
+        """Take over what was learned when so many attempts had been seen."""
+        self._next = max(total + 1, math.ceil(total * _GROWTH))
+        if fitted is None:
+            return
+        if self.fitted is None:
+            self.caution = fitted.caution
+        self.fitted = fitted
+        for one in list(self.seen)[len(self.seen) - (self.total - total) :] if self.total > total else ():
+            row = fitted.encoder.row(one)
+            if one.outcome == "completed" and one.peak_bytes:
+                fitted.memory.add(row, float(one.peak_bytes), self._typical_cost(one))
+
+    def _keep(self, one: Observation) -> None:
+        if one.outcome == "out_of_memory":
+            had = one.peak_bytes or 0.0
+            if not had:
+                return
+            # It counts as larger until the same comes through.
+            one = replace(one, peak_bytes=_MISSED * had, duration_s=None)
+        else:
+            self._forgive(one)
+        self.seen.append(one)
+        self.total += 1
+
+    def _forgive(self, one: Observation) -> None:
+        """Forget an attempt that ran out of memory once its task came through."""
+        for place in range(len(self.seen) - 1, max(-1, len(self.seen) - 200), -1):
+            other = self.seen[place]
+            if other.outcome == "out_of_memory" and _same(other, one):
+                del self.seen[place]
+                return
+
+    def _typical_cost(self, one: Observation) -> float:
+        assert self.fitted is not None
+        weights = self.fitted.memory.weights
+        if not len(weights):
+            return 1.0
+        own = one.duration_s if one.duration_s is not None else math.nan
+        recent = [held for held in (other.duration_s for other in list(self.seen)[-50:]) if held is not None]
+        mean = sum(recent) / len(recent) if recent else 1.0
+        return 0.5 * (own if math.isfinite(own) else mean) + 0.5 * mean
+
+    def _compare(self, fitted: Fitted, row: Floats, peak: float) -> None:
+        like = fitted.memory
+        weights = like.weigh(row)
+        ladder = build(like.ratios, weights[None, :], self.caution)
+        first, sure = ladder.first()
+        unit = like.at(row)
+        missed = peak > first[0] * unit
+        self.caution = float(np.clip(self.caution * math.exp(_STEP * (missed - (1.0 - sure[0]))), *_CAUTION))
+        rank = float(weights[: int(np.searchsorted(like.ratios, peak / unit))].sum() / weights.sum())
+        self._surprises.append(rank >= _SURPRISE and peak > 1.05 * self._bound(like, row, weights))
+        if sum(self._surprises) >= _SURPRISES:
+            self.drift_total = self.total - len(self._surprises) + 1 + list(self._surprises).index(True)
+            self._surprises.clear()
+            self._next = self.total + 1
+
+    @staticmethod
+    def _bound(like: Like, row: Floats, weights: Floats) -> float:
+        reached = np.cumsum(weights)
+        place = int(np.searchsorted(reached, _SURPRISE * reached[-1]))
+        return like.at(row) * float(like.ratios[min(place, len(like.ratios) - 1)])
+
+    def spread(self) -> Spread | None:
+        """Return how this task's peaks scatter, for others; ``None`` of too few."""
+        peaks = np.array([one.peak_bytes for one in self.seen if one.peak_bytes and one.outcome == "completed"])
+        if len(peaks) < _FEWEST + 1:
+            return None
+        return Spread(np.quantile(peaks / np.median(peaks), (np.arange(16) + 0.5) / 16))
+
+    def predict(self, one: Observation, *, least: float, high: float, ranks: Sequence[Floats]) -> Prediction:
+        """Return what a task needs; as :meth:`predict_row`, with what is known of the task not encoded yet."""
+        assert self.fitted is not None
+        return self.predict_row(self.fitted.encoder.row(one), least=least, high=high, ranks=ranks)
+
+    def predict_row(self, row: Floats, *, least: float, high: float, ranks: Sequence[Floats]) -> Prediction:
+        """Return what a task needs.
+
+        Parameters
+        ----------
+        row : array
+            What is known of it, encoded.
+        least : float
+            Probability with which the memory is to suffice at the least.
+        high : float
+            For which share of the tasks the upper bound of the duration holds.
+        ranks : sequence of array
+            :attr:`Like.ranks` of other tasks' durations, which help out where this task has few.
+        """
+        fitted = self.fitted
+        assert fitted is not None
+        like = fitted.memory
+        ladder = build(like.ratios, like.weigh(row)[None, :], self.caution, least)
+        first, sure = ladder.first()
+        unit = like.at(row)
+        middle = upper = None
+        if fitted.duration is not None:
+            middle = fitted.duration.quantile(row, 0.5)
+            level = _level(fitted.duration.ranks, ranks, high)
+            upper = fitted.duration.quantile(row, level) * (_PAST_THE_LAST if level > 1 else 1.0)
+            upper = max(upper, middle)
+        return Prediction(ladder, unit, float(first[0]) * unit, float(sure[0]), middle, upper)
+
+    def predict_of_few(self, spreads: Sequence[Spread], least: float) -> Prediction | None:
+        """Return what a task needs of which there are fewer than four attempts, from how others scatter."""
+        peaks = np.array([one.peak_bytes for one in self.seen if one.peak_bytes])
+        if not len(peaks) or not spreads:
+            return None
+        unit = float(np.exp(np.log(peaks).mean()))
+        borrowed = np.concatenate([one.ratios for one in spreads])
+        ratios = np.concatenate([peaks / unit, borrowed])
+        weights = np.concatenate([np.ones(len(peaks)), np.full(len(borrowed), 2.0 / len(borrowed))])
+        order = np.argsort(ratios)
+        ladder = build(ratios[order], weights[order][None, :], 1.0, least)
+        first, sure = ladder.first()
+        seconds = [one.duration_s for one in self.seen if one.duration_s is not None]
+        middle = float(np.median(seconds)) if seconds else None
+        upper = None if middle is None else max(seconds) * 2.0
+        return Prediction(ladder, unit, float(first[0]) * unit, float(sure[0]), middle, upper)
+
+
+def _same(one: Observation, other: Observation) -> bool:
+    return (
+        one.run_id == other.run_id
+        and one.features == other.features
+        and one.input_bytes == other.input_bytes
+        and one.arg_bytes == other.arg_bytes
+    )
+
+
+def _level(own: Floats, others: Sequence[Floats], share: float) -> float:
+    """Return the part of a predicted distribution below which a share of the tasks lies, as measured.
+
+    Where a task lies in its own predicted distribution does not depend on the task, so that
+    others' ranks stand in where there are few.
+    """
+    ranks = own
+    if len(own) < _FEW_RANKS and others:
+        ranks = np.sort(np.concatenate([own, *others]))
+    place = math.ceil((len(ranks) + 1) * share - 1e-9)
+    return float(ranks[place - 1]) if place <= len(ranks) else 2.0
