@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from scalable.advisors import Observation, Recommendation, ResourceAdvisor
-from scalable.errors import ScalableError
 from scalable.ml import LearnedAdvisor
 from scalable.telemetry.past import Past
 
@@ -38,13 +37,13 @@ class Predictor:
 
     def __init__(self, advisor: Judged) -> None:
         self._advisor = advisor
+        self._seen: set[str] = set()
 
     def predict(self, task: Mapping[str, Any]) -> dict[str, float | None]:
         """Return what the task is advised."""
-        try:
-            advice = self._advisor.recommend(_name(task), features=_features(task))
-        except ScalableError:
+        if _name(task) not in self._seen:
             return {}
+        advice = self._advisor.recommend(_name(task), features=_features(task))
         return {
             "memory_mb": None if advice.memory_bytes is None else advice.memory_bytes / MB,
             "runtime_s": advice.duration_s,
@@ -54,13 +53,30 @@ class Predictor:
 
     def observe(self, task: Mapping[str, Any], peak_memory_mb: float | None, runtime_s: float) -> None:
         """Take note of a task that completed."""
+        self._tell(task, "completed", peak_memory_mb, runtime_s)
+        if isinstance(self._advisor, LearnedAdvisor):
+            # The judge does not wait between tasks, as a workflow does: what is learned must not depend on its haste.
+            self._advisor.settle()
+
+    def observe_failure(self, task: Mapping[str, Any], allocated_mb: float, runtime_s: float) -> None:
+        """Take note of an attempt that ran out of memory."""
+        self._tell(task, "out_of_memory", allocated_mb, runtime_s)
+
+    def _tell(
+        self,
+        task: Mapping[str, Any],
+        outcome: Literal["completed", "out_of_memory"],
+        peak_memory_mb: float | None,
+        runtime_s: float,
+    ) -> None:
+        self._seen.add(_name(task))
         features = _features(task)
         asked = task.get("mem_request_mb")
         self._advisor.observe(
             Observation(
                 task=_name(task),
                 target="",
-                outcome="completed",
+                outcome=outcome,
                 component="",
                 run_id=str(task.get("run_id") or ""),
                 features={name: value for name, value in features.items() if name not in {"input_bytes", "n_inputs"}},
@@ -71,16 +87,12 @@ class Predictor:
                 asked_bytes=asked * MB if asked else None,
             )
         )
-        if isinstance(self._advisor, LearnedAdvisor):
-            # The judge does not wait between tasks, as a workflow does: what is learned must not depend on its haste.
-            self._advisor.settle()
 
     def retry(self, task: Mapping[str, Any], failed_mb: float, attempt: int) -> float | None:
         """Return what to try after so many megabytes were too few."""
-        try:
-            return self._advisor.retry_bytes(_name(task), int(failed_mb * MB), features=_features(task)) / MB
-        except ScalableError:
+        if _name(task) not in self._seen:
             return None
+        return self._advisor.retry_bytes(_name(task), int(failed_mb * MB), features=_features(task)) / MB
 
 
 def _name(task: Mapping[str, Any]) -> str:

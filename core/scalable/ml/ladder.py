@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ladders", "build"]
+__all__ = ["USUAL_EXCESS", "Ladders", "build", "excess_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -20,7 +20,11 @@ _TAIL: Final = np.array([0.15, 0.4, 0.8, 1.3, 2.0, 3.0, 4.5])
 _BETWEEN: Final = np.concatenate(([0.0], (_TAIL[1:] + _TAIL[:-1]) / 2, [np.inf]))
 _TAIL_MASS: Final = np.exp(-_BETWEEN[:-1]) - np.exp(-_BETWEEN[1:])
 _TAIL_FROM: Final = 0.6
-_NARROWEST: Final = 2e-4
+_NARROWEST: Final = 1e-3
+_WIDEST: Final = 2.5
+USUAL_EXCESS: Final = 0.2
+"""By how much, in logarithms, the upper part of a sample exceeds its beginning, where nothing is known of it."""
+_USUAL_WEIGHT: Final = 2.0
 _NEVER: Final = 1e-9
 _FAILURE: Final = 1.2
 """What a failed attempt costs, as a multiple of what it held: the worker starts again, and what waits for it waits."""
@@ -86,7 +90,9 @@ class Ladders:
             size = np.where(move, self.sizes[row, at], size)
 
 
-def build(ratios: Floats, weights: Floats, caution: float = 1.0, least: float = 0.0) -> Ladders:
+def build(
+    ratios: Floats, weights: Floats, caution: float = 1.0, least: float = 0.0, usual: float = USUAL_EXCESS
+) -> Ladders:
     """Return the ladders that waste least in expectation.
 
     A task with peak y that is given a wastes ``a - y``, or, if a is too small, all of a, and is
@@ -98,7 +104,9 @@ def build(ratios: Floats, weights: Floats, caution: float = 1.0, least: float = 
     The candidates are those of the sample, and some beyond it: the next of n + 1 exchangeable
     values is the largest with probability ``1 / (n + 1)``, and by how much is taken to be
     exponential in logarithms, with the mean excess of the upper part of the sample (Hill's
-    estimator), where n is the effective number ``(sum w)**2 / sum w**2`` (Kish).
+    estimator), where n is the effective number ``(sum w)**2 / sum w**2`` (Kish). Of few tasks
+    that mean says little: its logarithm is averaged with that of the usual one, which counts
+    as two tasks.
 
     Parameters
     ----------
@@ -110,6 +118,8 @@ def build(ratios: Floats, weights: Floats, caution: float = 1.0, least: float = 
         Factor on the probability that a size is too small, for where the past was not like the present.
     least : float
         Probability with which the first size is to suffice at the least.
+    usual : float
+        Mean excess of other tasks, in logarithms.
     """
     total = weights.sum(axis=1)
     share = weights / total[:, None]
@@ -118,6 +128,8 @@ def build(ratios: Floats, weights: Floats, caution: float = 1.0, least: float = 
     reached = np.cumsum(share, axis=1)
     logs = np.log(ratios)
     top, excess = _upper(logs, share, reached, effective)
+    own = effective / (effective + _USUAL_WEIGHT)
+    excess = np.exp(own * np.log(excess) + (1 - own) * np.log(usual))
     body = _places(len(ratios))
     sizes = np.concatenate(
         [np.broadcast_to(ratios[body], (len(weights), len(body))), np.exp(top[:, None] + excess[:, None] * _TAIL)],
@@ -132,6 +144,19 @@ def build(ratios: Floats, weights: Floats, caution: float = 1.0, least: float = 
     if caution != 1.0:
         suffices = np.maximum(1.0 - caution * (1.0 - suffices), 0.0)
     return Ladders(sizes, suffices, _best(sizes, suffices, least))
+
+
+def excess_of(values: Floats) -> float:
+    """Return the mean excess of the upper part of a sample, in logarithms.
+
+    Parameters
+    ----------
+    values : array
+        What tasks needed; positive.
+    """
+    share = np.full((1, len(values)), 1.0 / len(values))
+    _, excess = _upper(np.log(np.sort(values)), share, np.cumsum(share, axis=1), np.array([float(len(values))]))
+    return float(excess[0])
 
 
 def _places(count: int) -> Ints:
@@ -151,7 +176,7 @@ def _upper(logs: Floats, share: Floats, reached: Floats, effective: Floats) -> t
     sums = np.cumsum(share * logs, axis=1)
     rest = 1.0 - reached[row, start]
     excess = (sums[:, -1] - sums[row, start]) / np.maximum(rest, _NEVER) - logs[start]
-    return logs[last], np.maximum(np.where(rest > 1e-6, excess, 0.0), _NARROWEST)
+    return logs[last], np.clip(np.where(rest > 1e-6, excess, 0.0), _NARROWEST, _WIDEST)
 
 
 def _best(sizes: Floats, suffices: Floats, least: float) -> Ints:

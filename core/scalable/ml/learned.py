@@ -20,8 +20,9 @@ from scalable.errors import ScalableError
 from scalable.extras import require
 from scalable.ml.cache import ModelCache, cache_key
 from scalable.ml.judge import Evaluation, Explanation, evaluate_task, explain_task
+from scalable.ml.ladder import USUAL_EXCESS
 from scalable.ml.models import Location, check_params, fit_location
-from scalable.ml.task import LATEST, Fitted, Prediction, Spread, TaskModel, described, fit
+from scalable.ml.task import LATEST, Fitted, Prediction, TaskModel, described, fit
 from scalable.telemetry.past import COMPLETED, OUT_OF_MEMORY, Attempts, Past, read_past
 from scalable.units import format_bytes
 
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 _HIGH: Final = 0.95
-_SPREADS: Final = 50
 _RANKS: Final = 30
 _UNSURE: Final = 0.15
 """By how much less often than predicted memory may suffice for held-back tasks before the model is not believed."""
@@ -94,7 +94,7 @@ class LearnedAdvisor:
         self._cache = None if cache_dir is None else ModelCache(cache_dir)
         self._lock = threading.RLock()
         self._models: dict[str, TaskModel] = {}
-        self._spreads: dict[str, Spread] = {}
+        self._excesses: dict[str, float] = {}
         self._ranks: dict[str, Floats] = {}
         self._refits: dict[str, Future[None]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -336,7 +336,7 @@ class LearnedAdvisor:
         if fit_now and model.fitted is None and model.due and task not in self._refits:
             # What is kept belongs to the history alone.
             known = self._stored(model) or self._fit_and_store(model) if not model.observed else None
-            self._install(model, known or fit(list(model.seen), self._fitter, model.drift_at), model.total)
+            self._install(model, known or fit(model.history(), self._fitter, model.drift_at), model.total)
         return model
 
     def _stored(self, model: TaskModel) -> Fitted | None:
@@ -352,7 +352,7 @@ class LearnedAdvisor:
             return None
 
     def _fit_and_store(self, model: TaskModel) -> Fitted | None:
-        fitted = fit(list(model.seen), self._fitter)
+        fitted = fit(model.history(), self._fitter)
         if fitted is not None and self._cache is not None:
             key = cache_key(model.name, self._past.fingerprint, self.model_type, self._params)
             self._cache.store(key, *fitted.to_arrays())
@@ -360,9 +360,9 @@ class LearnedAdvisor:
 
     def _install(self, model: TaskModel, fitted: Fitted | None, total: int) -> None:
         model.install(fitted, total)
-        spread = model.spread()
-        if spread is not None:
-            self._spreads[model.name] = spread
+        excess = model.excess()
+        if excess is not None:
+            self._excesses[model.name] = excess
         if fitted is not None and fitted.duration is not None:
             self._ranks[model.name] = fitted.duration.ranks
 
@@ -376,7 +376,7 @@ class LearnedAdvisor:
     def _refit(self, model: TaskModel) -> None:
         try:
             with self._lock:
-                seen, total, drift_at = list(model.seen), model.total, model.drift_at
+                seen, total, drift_at = model.history(), model.total, model.drift_at
             fitted = fit(seen, self._fitter, drift_at)
             with self._lock:
                 self._install(model, fitted, total)
@@ -389,12 +389,17 @@ class LearnedAdvisor:
     def _predict(self, model: TaskModel, one: Observation, least: float) -> tuple[Prediction | None, str]:
         """Return a prediction, and what to say of it; or none, and why."""
         fitted = model.fitted
+        excesses = [excess for name, excess in self._excesses.items() if name != model.name]
+        model.usual = math.exp(sum(map(math.log, excesses)) / len(excesses)) if excesses else USUAL_EXCESS
         if fitted is None:
-            few = model.predict_of_few([*self._spreads.values()][:_SPREADS], least)
+            few = model.predict_of_few(least)
             count = len(model.seen)
             if few is None:
                 return None, f"too little history: {count} measured attempt{'' if count == 1 else 's'}"
-            return few, f"{count} attempts are few; how tasks scatter is taken from {len(self._spreads)} other tasks"
+            return (
+                few,
+                f"of {count} attempts; how far the next may exceed them is taken from {len(excesses)} other tasks",
+            )
         if reason := _doubts(fitted, one):
             return None, reason
         others = [ranks for name, ranks in self._ranks.items() if name != model.name][:_RANKS]

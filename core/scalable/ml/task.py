@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scalable.advisors import Observation
 from scalable.errors import ScalableError
 from scalable.ml.features import FeatureEncoder
-from scalable.ml.ladder import Ladders, build
+from scalable.ml.ladder import USUAL_EXCESS, Ladders, build, excess_of
 from scalable.ml.local import Like, Table, fit_like
 from scalable.ml.models import Location
 
-__all__ = ["Fitted", "Prediction", "Spread", "TaskModel", "fit"]
+__all__ = ["Fitted", "Prediction", "TaskModel", "described", "fit"]
 
 Floats = NDArray[np.float64]
 Fitter = Callable[[Floats, Floats, Sequence[int], Sequence[int]], Location]
@@ -39,11 +39,11 @@ _SURPRISES: Final = 3
 _OF_LATEST: Final = 4
 _BEFORE_DRIFT: Final = 0.02
 _STEP: Final = 0.1
-_CAUTION: Final = (0.8, 6.0)
+_CAUTION: Final = (1.0, 6.0)
 _SHORTEST_S: Final = 1e-3
 _PAST_THE_LAST: Final = 1.25
-_MISSED: Final = 1.5
-"""What an attempt counts as that ran out of memory, if nothing came after it: so much more than it had reached."""
+_OPEN: Final = 50
+_FAINT: Final = 1e-3
 
 
 def described(task: str, target: str | None, features: Mapping[str, Any] | None) -> Observation:
@@ -61,19 +61,6 @@ def described(task: str, target: str | None, features: Mapping[str, Any] | None)
     own = {name: value for name, value in (features or {}).items() if name not in _KNOWN_FIELDS}
     facts = {_KNOWN_FIELDS[name]: value for name, value in (features or {}).items() if name in _KNOWN_FIELDS}
     return Observation(task=task, target=target or "", outcome="completed", features=own, **facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How values of tasks scatter around their median, borrowed by tasks with few of their own.
-
-    Attributes
-    ----------
-    ratios : array
-        Quantiles of value over median, ascending.
-    """
-
-    ratios: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +297,8 @@ class TaskModel:
         Attempts taken in so far, and those of them that ended since the history was read.
     drift_total : int or None
         How many had been when the task began to need more than before.
+    usual : float
+        By how much the upper peaks of other tasks exceed their others, in logarithms.
     """
 
     name: str
@@ -319,6 +308,8 @@ class TaskModel:
     total: int = 0
     observed: int = 0
     drift_total: int | None = None
+    usual: float = USUAL_EXCESS
+    _open: deque[Observation] = field(default_factory=lambda: deque(maxlen=_OPEN))
     _next: int = _FEWEST
     _surprises: deque[bool] = field(default_factory=lambda: deque(maxlen=_OF_LATEST))
 
@@ -368,23 +359,19 @@ class TaskModel:
 
     def _keep(self, one: Observation) -> None:
         if one.outcome == "out_of_memory":
-            had = one.peak_bytes or 0.0
-            if not had:
-                return
-            # It counts as larger until the same comes through.
-            one = replace(one, peak_bytes=_MISSED * had, duration_s=None)
-        else:
-            self._forgive(one)
+            if one.peak_bytes:
+                self._open.append(one)
+            return
+        # Its task came through.
+        if self._open and one.peak_bytes:
+            for other in [other for other in self._open if _same(other, one)]:
+                self._open.remove(other)
         self.seen.append(one)
         self.total += 1
 
-    def _forgive(self, one: Observation) -> None:
-        """Forget an attempt that ran out of memory once its task came through."""
-        for place in range(len(self.seen) - 1, max(-1, len(self.seen) - 200), -1):
-            other = self.seen[place]
-            if other.outcome == "out_of_memory" and _same(other, one):
-                del self.seen[place]
-                return
+    def history(self) -> list[Observation]:
+        """Return what is learned from: the latest attempts that came through."""
+        return list(self.seen)
 
     def _typical_cost(self, one: Observation) -> float:
         assert self.fitted is not None
@@ -399,7 +386,7 @@ class TaskModel:
     def _compare(self, fitted: Fitted, row: Floats, peak: float) -> None:
         like = fitted.memory
         weights = like.weigh(row)
-        ladder = build(like.ratios, weights[None, :], self.caution)
+        ladder = build(like.ratios, weights[None, :], self.caution, 0.0, self.usual)
         first, sure = ladder.first()
         unit = like.at(row)
         missed = peak > first[0] * unit
@@ -417,12 +404,34 @@ class TaskModel:
         place = int(np.searchsorted(reached, _SURPRISE * reached[-1]))
         return like.at(row) * float(like.ratios[min(place, len(like.ratios) - 1)])
 
-    def spread(self) -> Spread | None:
-        """Return how this task's peaks scatter, for others; ``None`` of too few."""
-        peaks = np.array([one.peak_bytes for one in self.seen if one.peak_bytes and one.outcome == "completed"])
-        if len(peaks) < _FEWEST + 1:
-            return None
-        return Spread(np.quantile(peaks / np.median(peaks), (np.arange(16) + 0.5) / 16))
+    def excess(self) -> float | None:
+        """Return by how much this task's upper peaks exceed the others; ``None`` of too few."""
+        peaks = np.array([one.peak_bytes for one in self.seen if one.peak_bytes])
+        return excess_of(peaks) if len(peaks) > _FEWEST else None
+
+    def _weighed(self, row: Floats) -> tuple[Floats, Floats, float]:
+        """Return ratios and weights for one task, and its location; what ran out of memory of late included.
+
+        What such an attempt counts goes to all that needed more than it had, as censored
+        values' in Efron's estimator; if nothing did, to twice what it had.
+        """
+        assert self.fitted is not None
+        like = self.fitted.memory
+        ratios, weights, unit = like.ratios, like.weigh(row), like.at(row)
+        for one in self._open:
+            other = self.fitted.encoder.row(one)
+            ratio = float(one.peak_bytes or 0.0) / like.at(other)
+            own = float(np.mean(like.weights)) * math.prod(
+                float(kernel.weigh(other[kernel.column : kernel.column + 1], float(row[kernel.column]))[0])
+                for kernel in like.kernels
+            )
+            place = int(np.searchsorted(ratios, ratio, side="right"))
+            above = float(weights[place:].sum())
+            if above > _FAINT * float(weights.sum()):
+                weights[place:] *= 1.0 + own / above
+            else:
+                ratios, weights = np.append(ratios[:place], 2 * ratio), np.append(weights[:place], own)
+        return ratios, weights, unit
 
     def predict(self, one: Observation, *, least: float, high: float, ranks: Sequence[Floats]) -> Prediction:
         """Return what a task needs; as :meth:`predict_row`, with what is known of the task not encoded yet."""
@@ -445,10 +454,9 @@ class TaskModel:
         """
         fitted = self.fitted
         assert fitted is not None
-        like = fitted.memory
-        ladder = build(like.ratios, like.weigh(row)[None, :], self.caution, least)
+        ratios, weights, unit = self._weighed(row)
+        ladder = build(ratios, weights[None, :], self.caution, least, self.usual)
         first, sure = ladder.first()
-        unit = like.at(row)
         middle = upper = None
         if fitted.duration is not None:
             middle = fitted.duration.quantile(row, 0.5)
@@ -457,21 +465,18 @@ class TaskModel:
             upper = max(upper, middle)
         return Prediction(ladder, unit, float(first[0]) * unit, float(sure[0]), middle, upper)
 
-    def predict_of_few(self, spreads: Sequence[Spread], least: float) -> Prediction | None:
-        """Return what a task needs of which there are fewer than four attempts, from how others scatter."""
+    def predict_of_few(self, least: float) -> Prediction | None:
+        """Return what a task needs of which there are fewer than four attempts, by how others scatter."""
         peaks = np.array([one.peak_bytes for one in self.seen if one.peak_bytes])
-        if not len(peaks) or not spreads:
+        peaks = np.append(peaks, [2 * (one.peak_bytes or 0.0) for one in self._open])
+        if not len(peaks):
             return None
         unit = float(np.exp(np.log(peaks).mean()))
-        borrowed = np.concatenate([one.ratios for one in spreads])
-        ratios = np.concatenate([peaks / unit, borrowed])
-        weights = np.concatenate([np.ones(len(peaks)), np.full(len(borrowed), 2.0 / len(borrowed))])
-        order = np.argsort(ratios)
-        ladder = build(ratios[order], weights[order][None, :], 1.0, least)
+        ladder = build(np.sort(peaks / unit), np.ones((1, len(peaks))), 1.0, least, self.usual)
         first, sure = ladder.first()
         seconds = [one.duration_s for one in self.seen if one.duration_s is not None]
         middle = float(np.median(seconds)) if seconds else None
-        upper = None if middle is None else max(seconds) * 2.0
+        upper = max(seconds) * 2.0 if seconds else None
         return Prediction(ladder, unit, float(first[0]) * unit, float(sure[0]), middle, upper)
 
 
