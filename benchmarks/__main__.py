@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("throughput", "telemetry", "startup", "counts", "slurm")
+BENCHMARKS = ("throughput", "telemetry", "startup", "counts", "slurm", "past", "advisors")
 
 
 def main(names: list[str]) -> int:

@@ -409,18 +409,15 @@ class _Run:
         if self._guide is not None:
             self._guide.close()
 
-    def _memory_step(self, key: Any) -> int | None:
-        name = self.probe.name_of(key) or ""
-        task = self._tasks.get(name)
+    def _memory_step(self, key: Any, failed_bytes: int) -> int | None:
+        submission = self.probe.submission_of(key)
+        if submission is None:
+            return None
+        task = self._tasks.get(submission.name)
         said = None if task is None else task.memory_step_bytes
         if self._guide is None:
             return said
-        state = self.cluster.scheduler.tasks.get(key)
-        required = (state.resource_restrictions if state is not None else None) or {}
-        # Where several pools would do, the largest of them did not suffice.
-        shapes = [self.cluster.pools[pool].shape for pool in self.router.pools_for(required)]
-        failed = max((shape.component.resources.memory_bytes or 0 for shape in shapes), default=0)
-        return self._guide.memory_step(name, failed) or said
+        return self._guide.memory_step(submission.name, failed_bytes, submission.known) or said
 
     def _longest_task_s(self, pool: str) -> tuple[float, float]:
         """Return how long a task of a pool may take: as is known beforehand, and as one of this run took."""

@@ -60,6 +60,6 @@ def fresh() -> ResourceAdvisor:
     return ResourceAdvisor(Past())
 
 
-def ended(peak: float, **more: Any) -> Observation:
+def ended(peak: float | None, **more: Any) -> Observation:
     facts: dict[str, Any] = {"component": "demeter", "run_id": "now", "duration_s": 1.0, "cpu_s": 1.0, **more}
     return Observation("simulate", "local", facts.pop("outcome", "completed"), peak_bytes=peak, **facts)

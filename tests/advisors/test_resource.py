@@ -63,6 +63,18 @@ def test_an_attempt_that_ran_out_of_memory_counts_as_larger_than_all_that_it_had
     assert found.evidence["failures"] == {"out_of_memory": 10}
 
 
+def test_an_attempt_that_ran_out_of_memory_counts_as_larger_than_its_worker_if_nobody_saw_its_peak(
+    tmp_path: Path,
+) -> None:
+    unseen = {"s": None, "asked_bytes": 500 * MIB}
+    run(tmp_path, [*peaks(STEPS), *[out_of_memory(None, **unseen) for _ in range(10)]])
+    found = advisor(tmp_path)
+    assert found.recommend("simulate").memory_bytes == 1000 * MIB
+    for _ in range(10):
+        found.observe(ended(None, outcome="out_of_memory", duration_s=None, cpu_s=None, asked_bytes=700 * MIB))
+    assert found.recommend("simulate").memory_bytes == 1400 * MIB
+
+
 def test_an_attempt_that_ran_out_of_memory_is_known_once_it_completed_in_a_larger_worker(tmp_path: Path) -> None:
     again = [one for _ in range(2) for one in (out_of_memory(410 * MIB), {"peak": 600 * MIB})]
     run(tmp_path, [*peaks(STEPS * 5), *again])

@@ -15,6 +15,7 @@ from scalable.errors import MissingExtra, ScalableError
 from scalable.ml import search as module
 from scalable.ml.models import check_params
 from scalable.ml.search import HyperparameterSearch
+from scalable.telemetry.past import read_past
 from tests.conftest import records
 from tests.report.runs import START, SampleRun
 
@@ -187,3 +188,7 @@ def test_with_a_session_the_pool_of_the_tag_does_the_work(tmp_path: Path, manife
     done = [record for record in records(run_dir, "tasks") if "score" in record["name"]]
     assert done
     assert {record["worker"].rsplit("-", 1)[0] for record in done} == {"postprocess"}
+    # It is recorded, and nobody is ever advised on it.
+    assert run_dir is not None
+    assert len(read_past(run_dir.parent).runs) == 1
+    assert read_past(run_dir.parent).tasks == ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 
 from scalable import ScalableSession
 from scalable.advisors import ResourceAdvisor, worker_bytes
+from scalable.advisors.sizing import task_bytes
 from scalable.planning import counsel
+from scalable.telemetry.past import read_past
 from tests.advisors.history import GIB, MIB, peaks, run
 from tests.conftest import records
 
@@ -128,6 +132,63 @@ def test_a_task_that_is_killed_for_memory_is_tried_again_in_the_size_that_is_adv
     larger = worker_bytes(900 * MIB)
     assert sizes == {"demeter": 384 * MIB, f"demeter+{larger // MIB - 384}": larger}
     assert [one["outcome"] for one in records(session.run_dir, "tasks")] == ["failed", "completed"]
+
+
+@pytest.mark.slow
+def test_the_advisor_is_told_in_how_much_a_task_ran_out_of_memory_and_what_is_known_of_it(
+    manifest: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past(tmp_path)
+    asked: list[tuple[int, object]] = []
+
+    def retry_bytes(self: ResourceAdvisor, task: str, failed: int, *, target: str, features: object) -> int:
+        asked.append((failed, features))
+        return 900 * MIB
+
+    monkeypatch.setattr(ResourceAdvisor, "retry_bytes", retry_bytes)
+    several = MANIFEST.replace("demeter: {cpus: 1, memory: 1G}", "{demeter: {S, memory: 400M}, large: {S, memory: 1G}}")
+    several = several.replace("max_workers: 1", "max_workers: 3").replace("S,", "cpus: 1, tags: [any],")
+    with ScalableSession.from_yaml(manifest(several), advise=True) as session:
+        client = session.start()
+        # Either pool would do, and only the small one is idle.
+        busy = client.submit(time.sleep, 20, tag="large")
+        future = client.submit(take, 600, tag="any", name="simulate", features={"x": 7, "input_bytes": 5})
+        assert future.result(timeout=100) == 600
+        busy.cancel()
+    smaller = records(session.run_dir, "workers")[0]["memory_bytes"]
+    assert asked == [
+        (task_bytes(384 * MIB), {"x": 7, "n_args": 1, "arg_bytes": 28, "input_bytes": 5}),
+    ], smaller
+
+
+def test_how_long_workers_take_to_start_is_learned(manifest: Write, tmp_path: Path) -> None:
+    with ScalableSession.from_yaml(manifest(MANIFEST.replace(", processes: true", ""))) as session:
+        client = session.start()
+        client.gather(client.map(abs, range(20), name="simulate"))
+    (came,) = (one for one in records(session.run_dir, "workers") if one["event"] == "worker_added")
+    (past_run,) = read_past(tmp_path / "runs").runs
+    assert past_run.startup_s == {"demeter": came["startup_s"]}
+    assert 0 < came["startup_s"] < 30
+    reasons = ResourceAdvisor.from_history(tmp_path / "runs").recommend("simulate", "local").evidence["reasons"]
+    assert not any("takes to start" in reason for reason in reasons)
+
+
+@pytest.mark.slow
+def test_a_worker_that_its_nanny_starts_again_does_not_count_as_one_that_was_long_in_coming(manifest: Write) -> None:
+    with ScalableSession.from_yaml(manifest(MANIFEST)) as session:
+        client = session.start()
+        assert client.submit(die_once, str(session.run_dir), name="simulate").result(timeout=60) == "alive"
+    added = [one["startup_s"] for one in records(session.run_dir, "workers") if one["event"] == "worker_added"]
+    assert added[0] > 0
+    assert added[1:] == [None]
+
+
+def die_once(directory: str) -> str:
+    mark = Path(directory, "died")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
 
 
 @pytest.mark.slow

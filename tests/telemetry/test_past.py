@@ -76,6 +76,26 @@ class TestAttempts:
         assert (attempts.component[0], attempts.outcome[0]) == ("demeter", COMPLETED)
         assert list(attempts.features) == [{"years": 30}]
 
+    def test_one_that_ran_out_of_memory_tells_something_if_only_what_it_had_is_known(self, tmp_path: Path) -> None:
+        nothing = {"peak_bytes": None, "outcome": "failed"}
+        out = {**nothing, "error_type": "TaskOutOfMemory"}
+        run = SampleRun(tmp_path).task("f-1", "f", 1, None, **out, asked_bytes=5 * MiB)
+        run.task("f-2", "f", 2, None, **out, worker="demeter+3-0", asked_bytes=5 * MiB)
+        run.task("f-3", "f", 3, None, **out, asked_bytes=None).task("f-4", "f", 4, None, **nothing)
+        run.task("f-5", "f", 5, None, **out | {"peak_bytes": MiB}, asked_bytes=None).end(9)
+        for _ in ("parsed", "kept"):
+            attempts = read_past(tmp_path).of("f")
+            assert attempts.asked_bytes.tolist()[:2] == [5 * MiB, 8 * MiB]
+            assert attempts.outcome.tolist() == [OUT_OF_MEMORY] * 3
+            assert np.isnan(attempts.peak_bytes).tolist() == [True, True, False]
+
+    def test_what_this_package_ran_for_itself_is_not_learned_from(self, tmp_path: Path) -> None:
+        run = SampleRun(tmp_path).task("f-1", "f", 1, 2.0)
+        run.task("a-1", "batch_of_scalable_internal_score_1_calls", 1, 2.0).end(9)
+        past = read_past(tmp_path)
+
+        assert (past.tasks, past.skipped) == (("f",), {})
+
     def test_columns_have_the_same_kinds_whether_there_are_attempts_or_none(self, tmp_path: Path) -> None:
         ended(tmp_path)
         some, none = read_past(tmp_path).of("f"), read_past(tmp_path).of("g")
@@ -409,7 +429,7 @@ class TestWhatIsKept:
 
         left = sorted(path.name for path in folder.iterdir())
         assert left[:3] == [young.name, "notes.txt", left[2]]
-        assert left[2].startswith("run-b-1-")
+        assert left[2].startswith("run-b-2-")
         assert left[3:] == [other.name]
 
     def test_a_folder_that_cannot_be_written_to_is_read_each_time(self, tmp_path: Path, parsed: list[str]) -> None:

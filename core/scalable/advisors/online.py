@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from scalable.advisors.base import Advisor, Observation
 from scalable.errors import ScalableError
+from scalable.telemetry.history import INTERNAL
 
 __all__ = ["Learner", "observation_of"]
 
@@ -32,6 +33,8 @@ def observation_of(record: Mapping[str, Any], target: str, run_id: str) -> Obser
         Of the run.
     """
     outcome: Literal["completed", "out_of_memory"]
+    if INTERNAL in record["name"]:
+        return None
     if record["outcome"] == "completed":
         outcome = "completed"
     elif record.get("error_type") == "TaskOutOfMemory":

@@ -20,7 +20,7 @@ _TAIL: Final = np.array([0.15, 0.4, 0.8, 1.3, 2.0, 3.0, 4.5])
 _BETWEEN: Final = np.concatenate(([0.0], (_TAIL[1:] + _TAIL[:-1]) / 2, [np.inf]))
 _TAIL_MASS: Final = np.exp(-_BETWEEN[:-1]) - np.exp(-_BETWEEN[1:])
 _TAIL_FROM: Final = 0.6
-_NARROWEST: Final = 1e-3
+_NARROWEST: Final = 3e-4
 _WIDEST: Final = 2.5
 USUAL_EXCESS: Final = 0.2
 """By how much, in logarithms, the upper part of a sample exceeds its beginning, where nothing is known of it."""
@@ -53,6 +53,11 @@ class Ladders:
         row = np.arange(len(self.sizes))
         chosen = self.following[:, -1]
         return self.sizes[row, chosen], self.reached[row, chosen]
+
+    def sufficing(self, size: float) -> float:
+        """Return the probability that a size suffices for the first task."""
+        place = int(np.searchsorted(self.sizes[0], size * (1 + _NEVER), side="right")) - 1
+        return float(self.reached[0, place]) if place >= 0 else 0.0
 
     def after(self, failed: float) -> float | None:
         """Return the size to try after one that was too small, for the first task; ``None`` above all candidates."""

@@ -192,9 +192,9 @@ class Table:
     rows: Floats
     values: Floats
     cost: Floats
-    by_size: bool = True
     categories: frozenset[int] = frozenset()
     logged: frozenset[int] = frozenset()
+    by_size: bool = True
 
     def __len__(self) -> int:
         return len(self.values)
@@ -271,6 +271,13 @@ class Like:
         for kernel in self.kernels:
             weight *= kernel.weigh(self.rows[:, kernel.column], float(row[kernel.column]))
         return weight
+
+    def weigh_each(self, rows: Floats) -> Floats:
+        """Return how much each past task counts for each of several, a row each."""
+        weights = np.broadcast_to(self.weights, (len(rows), len(self.weights)))
+        for kernel in self.kernels:
+            weights = weights * kernel.weigh(self.rows[:, kernel.column], rows[:, kernel.column])
+        return weights
 
     def at(self, row: Floats) -> float:
         """Return the location of one task."""

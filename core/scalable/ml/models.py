@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "location_from",
     "read_arrays",
+    "rises",
 ]
 
 ModelType = Literal["gradient_boosting", "random_forest", "linear"]
@@ -385,7 +386,7 @@ def fit_location(
         raise ScalableError("a model needs at least one row whose quantity is known and positive")
     filled, medians, imputed = _impute(rows[known])
     target = np.log(values[known])
-    held = tuple(column for column in monotone if _rises(rows[known][:, column], target))
+    held = tuple(column for column in monotone if rises(rows[known][:, column], target))
     fitted = _FITTERS[model_type](filled, target, chosen, held, tuple(categories))
     return _KINDS[fitted.pop("kind")](medians=medians, monotone=held, imputed=imputed, **fitted)
 
@@ -399,7 +400,7 @@ def _impute(rows: Floats) -> tuple[Floats, Floats, tuple[int, ...]]:
     return np.where(known, rows, medians), medians, gaps
 
 
-def _rises(column: Floats, target: Floats) -> bool:
+def rises(column: Floats, target: Floats, above: float = _RHO) -> bool:
     """Return whether more of a column goes with more of the quantity, by Spearman's rank correlation."""
     known = np.isfinite(column)
     if known.sum() < 3:
@@ -409,7 +410,7 @@ def _rises(column: Floats, target: Floats) -> bool:
     if not all(spreads):
         return False
     rho = float(np.mean((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean()))) / (spreads[0] * spreads[1])
-    return rho > _RHO and rho * math.sqrt(len(ranks[0]) - 1) > _Z
+    return rho > above and rho * math.sqrt(len(ranks[0]) - 1) > _Z
 
 
 def _ranks(values: Floats) -> Floats:

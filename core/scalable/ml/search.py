@@ -199,7 +199,7 @@ class HyperparameterSearch:
     def _scores(self, work: Sequence[tuple[Mapping[str, Any], _Problem]]) -> list[float]:
         joblib = require("ml", "joblib")
         calls = [
-            joblib.delayed(_score)(
+            joblib.delayed(_scalable_internal_score)(
                 one.rows,
                 one.values,
                 one.runs,
@@ -221,7 +221,7 @@ class HyperparameterSearch:
         # What a task takes decides on which workers it may run; without, Dask would take any.
         resources = client.resources(self._tag)
         # joblib waits ten seconds for a worker; one that comes out of a queue may take hours.
-        client.dask.submit(_nothing, resources=resources, pure=False).result()
+        client.dask.submit(_scalable_internal_nothing, resources=resources, pure=False).result()
         with joblib.parallel_config("dask", client=client.dask, resources=resources):
             yield
 
@@ -305,8 +305,12 @@ class _Trying:
     categories: tuple[int, ...]
 
 
-def _score(rows: Floats, values: Floats, runs: NDArray[np.int32], what: _Trying) -> float:
-    """Return the mean score of the folds of one problem; runs wherever joblib puts it."""
+def _scalable_internal_score(rows: Floats, values: Floats, runs: NDArray[np.int32], what: _Trying) -> float:
+    """Return the mean score of the folds of one problem; runs wherever joblib puts it.
+
+    Dask names a task by its function, and what is called so is not learned from
+    (:data:`scalable.telemetry.history.INTERNAL`): a search must not become part of the history.
+    """
     splitter = require("ml", "sklearn.model_selection").GroupKFold(n_splits=what.folds)
     scores = []
     for train, test in splitter.split(rows, groups=runs):
@@ -331,7 +335,7 @@ def _trial(params: Mapping[str, Any], problems: Sequence[_Problem], scores: Floa
     return Trial(params, float(np.average(scores, weights=weights)), by_task)
 
 
-def _nothing() -> None:
+def _scalable_internal_nothing() -> None:
     """Be done: a task that tells that there is a worker for it."""
 
 

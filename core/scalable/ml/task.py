@@ -16,7 +16,7 @@ from scalable.errors import ScalableError
 from scalable.ml.features import FeatureEncoder
 from scalable.ml.ladder import USUAL_EXCESS, Ladders, build, excess_of
 from scalable.ml.local import Like, Table, fit_like
-from scalable.ml.models import Location
+from scalable.ml.models import Location, rises
 
 __all__ = ["Fitted", "Prediction", "TaskModel", "described", "fit"]
 
@@ -43,6 +43,8 @@ _CAUTION: Final = (1.0, 6.0)
 _SHORTEST_S: Final = 1e-3
 _PAST_THE_LAST: Final = 1.25
 _OPEN: Final = 50
+_RISING: Final = 0.9
+_STEPS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 _FAINT: Final = 1e-3
 
 
@@ -110,6 +112,8 @@ class Fitted:
         For which share of the tasks that were held back the predicted memory sufficed.
     claimed : float
         For which share it was predicted to.
+    rising : mapping of int to array
+        Size columns of which more means more memory in the data, with values in their range.
     """
 
     encoder: FeatureEncoder
@@ -120,6 +124,7 @@ class Fitted:
     caution: float = 1.0
     coverage: float = math.nan
     claimed: float = math.nan
+    rising: Mapping[int, Floats] = field(default_factory=dict)
 
     @property
     def uses(self) -> frozenset[str]:
@@ -135,6 +140,7 @@ class Fitted:
             "numbers": [self.attempts, self.runs, self.caution],
             "measured": None if math.isnan(self.coverage) else [self.coverage, self.claimed],
         }
+        arrays |= {f"rising.{column}": steps for column, steps in self.rising.items()}
         for name, like in (("memory", self.memory), ("duration", self.duration)):
             if like is not None:
                 own, meta[name] = like.to_arrays()
@@ -160,7 +166,9 @@ class Fitted:
             coverage, claimed = meta["measured"] or (math.nan, math.nan)
             encoder = FeatureEncoder.from_json(meta["encoder"])
             duration = like("duration") if "duration" in meta else None
-            return cls(encoder, like("memory"), duration, attempts, runs, caution, coverage, claimed)
+            steps = {key.removeprefix("rising."): one for key, one in arrays.items() if key.startswith("rising.")}
+            rising = {int(column): one for column, one in steps.items()}
+            return cls(encoder, like("memory"), duration, attempts, runs, caution, coverage, claimed, rising)
         except (KeyError, TypeError, ValueError) as error:
             raise ScalableError(f"a stored model is incomplete: {error}") from error
 
@@ -207,6 +215,11 @@ def fit(seen: Sequence[Observation], model: Fitter | None, drift_at: int | None 
         table = Table(rows[timed], durations[timed], counts[timed], by_size=False, **kinds)
         duration = fit_like(table, _duration_loss(table.latest()), _with(model, encoder))
     fitted = Fitted(encoder, memory, duration, len(seen), int(runs.max()) + 1)
+    fitted.rising = {
+        column: np.nanquantile(rows[known, column], _STEPS)
+        for column in encoder.size_columns
+        if column in memory.columns and rises(rows[known, column], np.log(peaks[known]), _RISING)
+    }
     _hold_back(fitted, rows[known], peaks[known], runs[known])
     return fitted
 
@@ -433,6 +446,21 @@ class TaskModel:
                 ratios, weights = np.append(ratios[:place], 2 * ratio), np.append(weights[:place], own)
         return ratios, weights, unit
 
+    def _of_smaller(self, row: Floats, least: float) -> float:
+        """Return the most bytes that this task is advised at a smaller size, where more means more; 0 elsewhere."""
+        assert self.fitted is not None
+        smaller = []
+        for column, steps in self.fitted.rising.items():
+            for step in steps[steps < row[column]]:
+                changed = row.copy()
+                changed[column] = step
+                smaller.append(changed)
+        if not smaller:
+            return 0.0
+        like, rows = self.fitted.memory, np.array(smaller)
+        first, _ = build(like.ratios, like.weigh_each(rows), self.caution, least, self.usual).first()
+        return float((first * like.location.at(rows)).max())
+
     def predict(self, one: Observation, *, least: float, high: float, ranks: Sequence[Floats]) -> Prediction:
         """Return what a task needs; as :meth:`predict_row`, with what is known of the task not encoded yet."""
         assert self.fitted is not None
@@ -456,14 +484,18 @@ class TaskModel:
         assert fitted is not None
         ratios, weights, unit = self._weighed(row)
         ladder = build(ratios, weights[None, :], self.caution, least, self.usual)
-        first, sure = ladder.first()
+        memory, sure = (float(one[0]) for one in ladder.first())
+        memory *= unit
+        below = self._of_smaller(row, least)
+        if below > memory:
+            memory, sure = below, ladder.sufficing(below / unit)
         middle = upper = None
         if fitted.duration is not None:
             middle = fitted.duration.quantile(row, 0.5)
             level = _level(fitted.duration.ranks, ranks, high)
             upper = fitted.duration.quantile(row, level) * (_PAST_THE_LAST if level > 1 else 1.0)
             upper = max(upper, middle)
-        return Prediction(ladder, unit, float(first[0]) * unit, float(sure[0]), middle, upper)
+        return Prediction(ladder, unit, memory, sure, middle, upper)
 
     def predict_of_few(self, least: float) -> Prediction | None:
         """Return what a task needs of which there are fewer than four attempts, by how others scatter."""

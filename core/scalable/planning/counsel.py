@@ -203,7 +203,7 @@ class Guide:
         """Take note of a record of ``tasks.jsonl``; returns at once."""
         self._learner.take(record)
 
-    def memory_step(self, task: str, failed_bytes: int) -> int | None:
+    def memory_step(self, task: str, failed_bytes: int, features: Mapping[str, Any] | None = None) -> int | None:
         """Return by how many bytes a worker is to be larger in which a task is tried again.
 
         Parameters
@@ -212,6 +212,8 @@ class Guide:
             Its name.
         failed_bytes : int
             Bytes of the worker in which it ran out of memory; 0 if it had no limit.
+        features : mapping, optional
+            What is known of its input.
 
         Returns
         -------
@@ -221,7 +223,7 @@ class Guide:
         if not failed_bytes:
             return None
         try:
-            needed = self._advisor.retry_bytes(task, task_bytes(failed_bytes), target=self._target)
+            needed = self._advisor.retry_bytes(task, task_bytes(failed_bytes), target=self._target, features=features)
         except ScalableError as error:
             logger.info("task %s ran out of memory; %s", task, error)
             return None

@@ -76,7 +76,8 @@ class PoolCluster:
         Where coming and going is written; nowhere until the session says where.
     memory_step : callable
         Bytes by which a worker is to be larger in which a task, given by its key, is tried
-        again after it ran out of memory; ``None`` for no larger. The session's part.
+        again after it ran out of memory in one of so many bytes (0 for one without a limit);
+        ``None`` for no larger. The session's part.
     longest_task_s : callable
         Seconds that the tasks of a pool, given by its name, are said to take, and that one
         has taken; a worker with a fixed end begins none later than that. The session's part.
@@ -97,7 +98,7 @@ class PoolCluster:
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.pools = {shape.name: Pool(shape, group_size) for shape in shapes}
-        self.memory_step: Callable[[Any], int | None] = lambda _key: None
+        self.memory_step: Callable[[Any, int], int | None] = lambda _key, _failed_bytes: None
         self.longest_task_s: Callable[[str], tuple[float, float]] = lambda _pool: (0.0, 0.0)
         self.on_new_pool: Callable[[PoolShape], None] = lambda _shape: None
         self._group_size = group_size
@@ -467,7 +468,11 @@ class PoolCluster:
         """Note a worker that connected; called by the scheduler."""
         pool = self.pools.get(pool_of(name))
         member = pool.members.get(name) if pool is not None else None
+        startup_s: float | None = None
         if member is not None:
+            if not member.arrived.is_set():
+                # A nanny that starts its worker again does so long after that was asked for.
+                startup_s = time.monotonic() - member.asked_at
             member.arrived.set()
         else:
             # It was given up while it was under way.
@@ -484,6 +489,7 @@ class PoolCluster:
                 "tag": pool_of(name),
                 "threads": threads,
                 "memory_bytes": memory_bytes or None,
+                "startup_s": startup_s,
                 "reason": "",
             },
         )

@@ -98,7 +98,7 @@ def _after_memory(
     asked = (pool.shape.component.resources.memory_bytes if pool is not None else None) or 0
     if not task.retries:
         return TaskOutOfMemory(message, asked, death.peak_bytes), required
-    step = cluster.memory_step(task.key)
+    step = cluster.memory_step(task.key, asked) if pool is not None else None
     if step and pool is not None:
         larger = cluster.add_pool(pool.shape.enlarged(step))
         if larger.broken:

@@ -19,6 +19,7 @@ from scalable.telemetry.recorder import boot_id
 from scalable.telemetry.tables import Tables, open_tables
 
 __all__ = [
+    "INTERNAL",
     "PlannedPool",
     "RunFacts",
     "RunHistory",
@@ -35,6 +36,9 @@ RunState = Literal["completed", "failed", "cancelled", "running", "killed", "unk
 ``running``: its process is alive. ``killed``: its process is gone and wrote no summary.
 ``unknown``: it wrote no summary, and ran on another machine, which cannot be asked from here.
 """
+
+INTERNAL: Final = "scalable_internal"
+"""Part of the names of this package's own tasks, which are recorded, and which nobody learns from."""
 
 _SCHEMA: Final = 1
 _LISTED: Final = 5

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from scalable.errors import InternalError
+from scalable.telemetry.history import INTERNAL
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,7 +23,7 @@ __all__ = ["AttemptTable", "Shelf", "open_attempts"]
 
 logger = logging.getLogger(__name__)
 
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _FOLDER: Final = ".past"
 _NAME: Final = re.compile(r"(?P<run>.+)-(?P<schema>\d+)-(?P<stamp>[0-9a-f]{16})\.parquet")
 _DRAFT_LIVES_S: Final = 3600.0
@@ -109,8 +110,11 @@ _COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
     "head": ("VARCHAR", "NULL"),
 }
 _NAMES: Final = ", ".join(_COLUMNS)
-# Of an attempt without time and memory nothing can be learned.
-_TELLING: Final = "coalesce(outcome, '') <> 'cancelled' AND NOT (isnan(c_duration_s) AND isnan(c_peak_bytes))"
+# Of an attempt without time and memory nothing can be learned, but that it ran out of what its worker had.
+_TELLING: Final = (
+    f"coalesce(outcome, '') <> 'cancelled' AND NOT contains(c_name, '{INTERNAL}') AND NOT "
+    "(isnan(c_duration_s) AND isnan(c_peak_bytes) AND (c_outcome <> 2 OR isnan(c_asked_bytes)))"
+)
 
 
 class AttemptTable:

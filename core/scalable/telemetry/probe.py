@@ -67,6 +67,12 @@ class Submission:
     n_inputs: int | None = None
     input_bytes: int | None = None
 
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is known of the task before it runs: its features, and number and size of its arguments and inputs."""
+        sizes = {name: getattr(self, name) for name in ("n_args", "arg_bytes", "n_inputs", "input_bytes")}
+        return {**self.features, **{name: value for name, value in sizes.items() if value is not None}}
+
 
 @dataclass(slots=True)
 class _Task:
@@ -141,10 +147,10 @@ class TaskProbe(SchedulerPlugin):
         """Return the seconds that the longest completed task of a pool took; 0 if none has."""
         return self._longest.get(pool, 0.0)
 
-    def name_of(self, key: Any) -> str | None:
-        """Return the name of a live task."""
+    def submission_of(self, key: Any) -> Submission | None:
+        """Return what the submitting side said of a live task."""
         task = self._tasks.get(key)
-        return None if task is None else task.submission.name
+        return None if task is None else task.submission
 
     def finish(self) -> None:
         """Record every task that has not ended as cancelled; the run is over, and nothing is recorded after."""
