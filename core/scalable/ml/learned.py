@@ -98,6 +98,7 @@ class LearnedAdvisor:
         self._ranks: dict[str, Floats] = {}
         self._refits: dict[str, Future[None]] = {}
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
 
     @classmethod
     def from_history(
@@ -185,7 +186,9 @@ class LearnedAdvisor:
         reason: str,
         features: Mapping[str, Any],
     ) -> Recommendation:
-        at_a_time = int(base.evidence["tasks_at_a_time"])
+        shared = base.evidence["peaks"] == "shared" if fitted is None else fitted.shared
+        # A peak that was shared holds all tasks of its worker already.
+        at_a_time = 1 if shared else int(base.evidence["tasks_at_a_time"])
         resources = {name: dict(one) for name, one in base.resources.items()}
         for one in resources.values():
             one["memory"] = format_bytes(worker_bytes(prediction.memory_bytes, at_a_time))
@@ -195,6 +198,7 @@ class LearnedAdvisor:
             "method": "least expected waste",
             "percentile": round(100 * prediction.confidence, 2),
             "features": dict(features),
+            "peaks": "shared" if shared else "exclusive",
         }
         if reason:
             learned["pooled"] = reason
@@ -316,9 +320,10 @@ class LearnedAdvisor:
                 one.result()
 
     def close(self) -> None:
-        """End the learning in the background."""
+        """End the learning in the background; questions are answered from what was learned so far."""
         with self._lock:
             pool, self._pool = self._pool, None
+            self._closed = True
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -367,7 +372,7 @@ class LearnedAdvisor:
             self._ranks[model.name] = fitted.duration.ranks
 
     def _schedule(self, model: TaskModel) -> None:
-        if model.name in self._refits:
+        if self._closed or model.name in self._refits:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="scalable-refit")
@@ -383,7 +388,7 @@ class LearnedAdvisor:
         finally:
             with self._lock:
                 self._refits.pop(model.name, None)
-                if model.due and self._pool is not None:
+                if model.due:
                     self._schedule(model)
 
     def _predict(self, model: TaskModel, one: Observation, least: float) -> tuple[Prediction | None, str]:

@@ -11,6 +11,7 @@ location and which kernels is decided by leaving each of the latest tasks out an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -31,10 +32,12 @@ _JUDGED: Final = 120
 """Tasks that are left out and predicted, to choose by: the latest."""
 _WIDTHS: Final = (0.02, 0.06, 0.2, 0.6)
 _OTHERS: Final = (0.02, 0.2)
-_FLOOR: Final = 1e-4
+_FLOOR: Final = 1e-3
 """What a task counts that is not like at all: with nothing alike, all count the same."""
 _GAIN: Final = 0.03
 _GAIN_OF_LOCATION: Final = 0.02
+_GAIN_OF_MODEL: Final = 0.05
+_GAIN_OF_FEW: Final = 0.2
 """A kernel, or a location, must lessen the loss by this share to be taken: less is chance."""
 _FOLDS: Final = 10
 _MODEL_FOLDS: Final = 3
@@ -368,7 +371,8 @@ def fit_like(table: Table, loss: Loss, model: Callable[[Floats, Floats], Locatio
     for shape in _shapes(table, with_model=model is not None):
         located = _left_out(table, shape, model)
         found, kernels = _choose_kernels(table, located, others=others, judged=judged, weighed=weighed, loss=loss)
-        if best is None or found < best[0] * (1 - _GAIN_OF_LOCATION):
+        gain = _GAIN_OF_MODEL if shape is None else _GAIN_OF_LOCATION
+        if best is None or found < best[0] * (1 - gain):
             best = (found, shape, kernels, located)
     assert best is not None
     found, shape, kernels, located = best
@@ -466,7 +470,7 @@ def _choose_kernels(
             for place, (kernel, weight) in enumerate(weighed)
             if kernel.column not in taken
         ]
-        if not trials or min(trials)[0] >= found * (1 - _GAIN):
+        if not trials or min(trials)[0] >= found * (1 - _GAIN - _GAIN_OF_FEW / math.sqrt(len(table))):
             break
         found, place = min(trials)
         kernel, weight = weighed[place]

@@ -46,6 +46,7 @@ _OPEN: Final = 50
 _RISING: Final = 0.9
 _STEPS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 _FAINT: Final = 1e-3
+_LATELY: Final = 20
 
 
 def described(task: str, target: str | None, features: Mapping[str, Any] | None) -> Observation:
@@ -114,6 +115,8 @@ class Fitted:
         For which share it was predicted to.
     rising : mapping of int to array
         Size columns of which more means more memory in the data, with values in their range.
+    shared : bool
+        Whether the peaks are of workers that ran several tasks at a time.
     """
 
     encoder: FeatureEncoder
@@ -125,6 +128,7 @@ class Fitted:
     coverage: float = math.nan
     claimed: float = math.nan
     rising: Mapping[int, Floats] = field(default_factory=dict)
+    shared: bool = False
 
     @property
     def uses(self) -> frozenset[str]:
@@ -137,7 +141,7 @@ class Fitted:
         arrays: dict[str, NDArray[Any]] = {}
         meta: dict[str, Any] = {
             "encoder": self.encoder.to_json(),
-            "numbers": [self.attempts, self.runs, self.caution],
+            "numbers": [self.attempts, self.runs, self.caution, self.shared],
             "measured": None if math.isnan(self.coverage) else [self.coverage, self.claimed],
         }
         arrays |= {f"rising.{column}": steps for column, steps in self.rising.items()}
@@ -162,13 +166,13 @@ class Fitted:
             return Like.from_arrays(own, meta[name])
 
         try:
-            attempts, runs, caution = meta["numbers"]
+            attempts, runs, caution, shared = meta["numbers"]
             coverage, claimed = meta["measured"] or (math.nan, math.nan)
             encoder = FeatureEncoder.from_json(meta["encoder"])
             duration = like("duration") if "duration" in meta else None
             steps = {key.removeprefix("rising."): one for key, one in arrays.items() if key.startswith("rising.")}
             rising = {int(column): one for column, one in steps.items()}
-            return cls(encoder, like("memory"), duration, attempts, runs, caution, coverage, claimed, rising)
+            return cls(encoder, like("memory"), duration, attempts, runs, caution, coverage, claimed, rising, shared)
         except (KeyError, TypeError, ValueError) as error:
             raise ScalableError(f"a stored model is incomplete: {error}") from error
 
@@ -191,7 +195,8 @@ def fit(seen: Sequence[Observation], model: Fitter | None, drift_at: int | None 
     if known.sum() < _FEWEST:
         return None
     own = known & np.array([one.exclusive for one in seen])
-    known = own if own.sum() >= max(_FEWEST, known.sum() / 2) else known
+    shared = bool(own.sum() < max(_FEWEST, known.sum() / 2))
+    known = known if shared else own
     encoder = FeatureEncoder.fit(seen)
     rows = encoder.rows(seen)
     counts = np.ones(len(seen))
@@ -214,7 +219,7 @@ def fit(seen: Sequence[Observation], model: Fitter | None, drift_at: int | None 
     if timed.sum() >= _FEWEST:
         table = Table(rows[timed], durations[timed], counts[timed], by_size=False, **kinds)
         duration = fit_like(table, _duration_loss(table.latest()), _with(model, encoder))
-    fitted = Fitted(encoder, memory, duration, len(seen), int(runs.max()) + 1)
+    fitted = Fitted(encoder, memory, duration, len(seen), int(runs.max()) + 1, shared=shared)
     fitted.rising = {
         column: np.nanquantile(rows[known, column], _STEPS)
         for column in encoder.size_columns
@@ -426,7 +431,8 @@ class TaskModel:
         """Return ratios and weights for one task, and its location; what ran out of memory of late included.
 
         What such an attempt counts goes to all that needed more than it had, as censored
-        values' in Efron's estimator; if nothing did, to twice what it had.
+        values' in Efron's estimator; if nothing did, to twice what it had. It counts as one of
+        the latest twenty: it may be the first of many.
         """
         assert self.fitted is not None
         like = self.fitted.memory
@@ -434,7 +440,7 @@ class TaskModel:
         for one in self._open:
             other = self.fitted.encoder.row(one)
             ratio = float(one.peak_bytes or 0.0) / like.at(other)
-            own = float(np.mean(like.weights)) * math.prod(
+            own = max(float(np.mean(weights)), float(np.sum(weights)) / _LATELY) * math.prod(
                 float(kernel.weigh(other[kernel.column : kernel.column + 1], float(row[kernel.column]))[0])
                 for kernel in like.kernels
             )
