@@ -169,3 +169,7 @@ class Advisor(Protocol):
     def observe(self, attempt: Observation) -> None:
         """Take note of an attempt that ended just now."""
         ...
+
+    def close(self) -> None:
+        """End whatever goes on in the background."""
+        ...

@@ -156,6 +156,9 @@ class ResourceAdvisor:
                 history = self._histories[attempt.task] = _History(attempt.task, self._past)
             history.observe(attempt)
 
+    def close(self) -> None:
+        """Do nothing: nothing goes on in the background."""
+
     def run(self, run_id: str) -> PastRun | None:
         """Return a run of the history; nothing if it has not ended."""
         return self._runs.get(run_id)

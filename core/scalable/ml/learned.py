@@ -49,8 +49,8 @@ class LearnedAdvisor:
     sizes of their retries (:func:`scalable.ml.ladder.build`).
 
     Where it cannot know, :class:`scalable.advisors.ResourceAdvisor` answers, and
-    ``evidence["fallback"]`` says why: a task never seen or hardly, features outside the range
-    seen, or memory that sufficed too rarely for runs that were held back.
+    ``evidence["fallback"]`` says why: too little that was measured, features outside the range
+    seen or not given, or memory that sufficed too rarely for runs that were held back.
 
     Parameters
     ----------
@@ -423,7 +423,8 @@ def _doubts(fitted: Fitted, one: Observation) -> str:
     outside = [name for name in fitted.encoder.outside(row) if name in used]
     if outside:
         return f"outside the range seen: {', '.join(outside)}"
-    return ""
+    unknown = [name for name in fitted.encoder.missing(row) if name in used]
+    return f"not given, and memory depends on it: {', '.join(unknown)}" if unknown else ""
 
 
 def _how(fitted: Fitted) -> dict[str, Any]:

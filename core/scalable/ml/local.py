@@ -102,6 +102,8 @@ class Trend:
         Within which it is followed.
     logged : bool
         Whether the feature is encoded as a logarithm.
+    usual : float
+        What is taken for a feature that is missing.
     """
 
     form: Literal["constant", "line", "power"] = "constant"
@@ -111,6 +113,7 @@ class Trend:
     lowest: float = 0.0
     highest: float = np.inf
     logged: bool = False
+    usual: float = 0.0
 
     def at(self, rows: Floats) -> Floats:
         """Return the location of tasks.
@@ -122,7 +125,7 @@ class Trend:
         """
         if self.form == "constant":
             return np.ones(len(rows))
-        x = np.nan_to_num(rows[:, self.column], nan=0.0, posinf=0.0, neginf=0.0)
+        x = self._known(rows, self.usual)
         if self.form == "power":
             value = np.exp(np.clip(self.a + self.b * x, -700, 700))
         else:
@@ -134,13 +137,19 @@ class Trend:
         """Return the same form fitted by least squares."""
         if self.form == "constant":
             return self
-        x = np.nan_to_num(rows[:, self.column], nan=0.0, posinf=0.0, neginf=0.0)
+        column = rows[:, self.column]
+        usual = float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any() else 0.0
+        x = self._known(rows, usual)
         low, high = _within(values)
         if self.form == "power":
             a, b = _least_squares(x, np.log(values))
-            return Trend("power", self.column, a, b, low, high, self.logged)
+            return Trend("power", self.column, a, b, low, high, self.logged, usual)
         a, b = _least_squares(np.exp(np.minimum(x, 300)) if self.logged else x, values)
-        return Trend("line", self.column, a, b, max(low, 0.5 * float(values.min())), high, self.logged)
+        return Trend("line", self.column, a, b, max(low, 0.5 * float(values.min())), high, self.logged, usual)
+
+    def _known(self, rows: Floats, usual: float) -> Floats:
+        known: Floats = np.nan_to_num(rows[:, self.column], nan=usual, posinf=usual, neginf=usual)
+        return known
 
 
 def _within(values: Floats) -> tuple[float, float]:
@@ -315,7 +324,7 @@ class Like:
             arrays |= {f"model.{name}": array for name, array in self.location.model.arrays().items()}
         else:
             one = self.location
-            meta["trend"] = [one.form, one.column, one.a, one.b, one.logged]
+            meta["trend"] = [one.form, one.column, one.a, one.b, one.logged, one.usual]
         return arrays, meta
 
     @classmethod
@@ -335,8 +344,8 @@ class Like:
                 model = {name.removeprefix("model."): one for name, one in arrays.items() if name.startswith("model.")}
                 location = _Model(location_from(model), low, high)
             else:
-                form, column, a, b, logged = meta["trend"]
-                location = Trend(form, column, a, b, low, high, logged)
+                form, column, a, b, logged, usual = meta["trend"]
+                location = Trend(form, column, a, b, low, high, logged, usual)
             kernels = tuple(Kernel(int(column), width, scale) for column, width, scale in meta["kernels"])
             body = (arrays["ratios"], arrays["rows"], arrays["weights"])
             return cls(location, kernels, *body, meta["by_size"], meta["loss"], arrays["ranks"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -354,13 +354,20 @@ class TaskModel:
         self.observed += 1
         fitted = self.fitted
         if fitted is not None:
-            row = fitted.encoder.row(one)
-            if one.outcome == "completed" and one.peak_bytes:
-                self._compare(fitted, row, float(one.peak_bytes))
-                fitted.memory.add(row, float(one.peak_bytes), self._typical_cost(one))
-            if one.outcome == "completed" and one.duration_s is not None and fitted.duration is not None:
-                fitted.duration.add(row, max(one.duration_s, _SHORTEST_S), 1.0)
+            if one.outcome == "completed" and one.peak_bytes and (one.exclusive or fitted.shared):
+                self._compare(fitted, fitted.encoder.row(one), float(one.peak_bytes))
+            self._absorb(fitted, one)
         self._keep(one)
+
+    def _absorb(self, fitted: Fitted, one: Observation) -> None:
+        """Let an attempt count before it is learned from with all others."""
+        if one.outcome != "completed":
+            return
+        row = fitted.encoder.row(one)
+        if one.peak_bytes and (one.exclusive or fitted.shared):
+            fitted.memory.add(row, float(one.peak_bytes), self._typical_cost(one))
+        if one.duration_s is not None and fitted.duration is not None:
+            fitted.duration.add(row, max(one.duration_s, _SHORTEST_S), 1.0)
 
     def install(self, fitted: Fitted | None, total: int) -> None:
         """Take over what was learned when so many attempts had been seen."""
@@ -370,15 +377,15 @@ class TaskModel:
         if self.fitted is None:
             self.caution = fitted.caution
         self.fitted = fitted
-        for one in list(self.seen)[len(self.seen) - (self.total - total) :] if self.total > total else ():
-            row = fitted.encoder.row(one)
-            if one.outcome == "completed" and one.peak_bytes:
-                fitted.memory.add(row, float(one.peak_bytes), self._typical_cost(one))
+        missed = min(self.total - total, len(self.seen))
+        for one in list(self.seen)[len(self.seen) - missed :] if missed else ():
+            self._absorb(fitted, one)
 
     def _keep(self, one: Observation) -> None:
         if one.outcome == "out_of_memory":
-            if one.peak_bytes:
-                self._open.append(one)
+            # What it had is a lower bound, if nobody saw how much it had taken.
+            if had := one.peak_bytes or one.asked_bytes:
+                self._open.append(replace(one, peak_bytes=had))
             return
         # Its task came through.
         if self._open and one.peak_bytes:
@@ -392,10 +399,6 @@ class TaskModel:
         return list(self.seen)
 
     def _typical_cost(self, one: Observation) -> float:
-        assert self.fitted is not None
-        weights = self.fitted.memory.weights
-        if not len(weights):
-            return 1.0
         own = one.duration_s if one.duration_s is not None else math.nan
         recent = [held for held in (other.duration_s for other in list(self.seen)[-50:]) if held is not None]
         mean = sum(recent) / len(recent) if recent else 1.0

@@ -234,3 +234,4 @@ class Guide:
     def close(self) -> None:
         """Learn no more; harmless when repeated."""
         self._learner.close()
+        self._advisor.close()
