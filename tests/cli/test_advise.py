@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scalable.cli import main
+from scalable.cli.advise import _features
 from scalable.planning import counsel
 from tests.advisors.history import GIB, MIB, out_of_memory, peaks, run
 
@@ -83,6 +85,80 @@ def test_features_are_handed_to_the_advisor_as_what_they_are(
     assert "a feature is given as name=value, not 'size'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("input_bytes=5G", 5 * GIB),
+        ("arg_bytes=1e3", 1000),
+        ("n_inputs=3", 3),
+        ("threads=2.0", 2),
+        ("kind=info", "info"),
+    ],
+)
+def test_sizes_and_counts_among_features_are_numbers(given: str, value: object) -> None:
+    assert list(_features([given]).values()) == [value]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("input_bytes=-5", "input_bytes=-5G", "arg_bytes=much", "arg_bytes=null", "input_bytes=true"),
+        *("input_bytes=NaN", "input_bytes=1e999", "n_inputs=-1", "n_inputs=2.5", "threads=few", "n_args=Infinity"),
+        *("x=NaN", "x=nan", "x=-Infinity", "x=1e999", "x=inf", "x=[1, NaN]"),
+    ],
+)
+def test_a_feature_that_can_be_no_size_count_or_number_is_refused_by_name(
+    history: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["advise", "--task", "simulate", *QUANTILE, "--features", given]) == 1
+    assert f"feature {given.partition('=')[0]}: " in capsys.readouterr().err
+
+
+def test_features_are_of_one_task_so_that_all_tasks_have_none(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["advise", "--all", *QUANTILE, "--features", "n=3"]) == 1
+    assert "--features tell of the input of one task" in capsys.readouterr().err
+
+
+def test_the_overlay_of_a_task_is_for_the_features_that_are_given(
+    history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advisor = counsel.open_advisor(history, "quantile")
+    asked: list[tuple[str, str, object]] = []
+
+    class Listening:
+        def recommend(self, task: str, target: str | None = None, *, confidence: float, features: object) -> object:
+            asked.append(("recommend", task, features))
+            return advisor.recommend(task, target, confidence=confidence)
+
+        def retry_bytes(self, task: str, failed: int, *, target: str | None, features: object) -> int:
+            asked.append(("retry", task, features))
+            return advisor.retry_bytes(task, failed, target=target)
+
+    monkeypatch.setattr(counsel, "open_advisor", lambda *_: Listening())
+    file = str(tmp_path / "advice.yaml")
+    assert main(["advise", "--task", "simulate", "--features", "n=3", "--write-overlay", file]) == 0
+    assert set(map(str, asked)) == {
+        str(("recommend", "simulate", {"n": 3})),
+        str(("retry", "simulate", {"n": 3})),
+        str(("recommend", "merge tables", None)),
+    }
+
+
+def test_a_task_that_never_came_to_its_end_has_an_answer_everywhere(
+    tmp_path: Path, manifest: Write, quantiles: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {"outcome": "failed", "error_type": "ValueError", "asked_bytes": 5 * GIB}
+    run(tmp_path / "runs", [failed] * 3, project="tests", manifest=MANIFEST)
+    assert main(["advise", "--all"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["simulate", "0", *"----", "6G", "0.0%", "-"]
+    assert main(["advise", "--task", "simulate"]) == 0
+    assert "asked plus headroom" in capsys.readouterr().out
+    assert main(["plan", str(manifest("advise: true\n" + MANIFEST))]) == 0
+    assert "simulate: as the manifest says; too little history" in capsys.readouterr().out
+
+
 def test_all_tasks_are_listed_with_what_they_asked_for_and_used(
     history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +229,22 @@ def test_a_component_of_which_too_little_is_known_stays_as_it_is_and_the_overlay
     assert "# tasks.merge tables: not in the manifest of the latest run" in text
     assert "components:\n" not in text
     assert '  "simulate":\n' in text
+
+
+def test_where_nobody_recorded_the_component_the_manifest_says_it(tmp_path: Path) -> None:
+    run(tmp_path / "runs", peaks(STEPS, component=None, tag=None), manifest=MANIFEST)
+    file = tmp_path / "advice.yaml"
+    assert overlay(file) == 0
+    assert yaml.safe_load(file.read_text())["components"] == {"demeter": {"memory": "512M"}}
+
+
+def test_a_component_that_nobody_knows_is_left_out_and_the_overlay_says_so(tmp_path: Path) -> None:
+    unknown = peaks(STEPS, component=None, tag=None, name="merge")
+    run(tmp_path / "runs", [*peaks(STEPS), *unknown], manifest=MANIFEST)
+    file = tmp_path / "advice.yaml"
+    assert overlay(file) == 0
+    assert set(yaml.safe_load(file.read_text())["components"]) == {"demeter"}
+    assert "# tasks.merge: on which component it ran is not known" in file.read_text()
 
 
 def test_a_file_that_is_there_is_only_replaced_by_force(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from scalable.errors import ScalableError
+from scalable.ml import cache
 from scalable.ml.cache import CacheKey, ModelCache, cache_key
 from scalable.ml.models import fit_location, location_from
 
@@ -89,15 +90,16 @@ def test_stale_models_of_a_task_are_removed_and_others_stay(models: ModelCache) 
     assert files(models) == {one.file for one in (*stay, key(fingerprint="new"))}
 
 
-def test_only_the_64_latest_used_are_kept(models: ModelCache) -> None:
+def test_only_the_latest_used_are_kept(models: ModelCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST", 8)
     first, second = key(number=-1), key(number=-2)
     for one in (first, second):
         models.store(one, ARRAYS, META)
         os.utime(models.folder / one.file, (1.0, 1.0))
     assert models.load(first) is not None
-    for number in range(63):
+    for number in range(7):
         models.store(key(number=number), ARRAYS, META)
-    assert len(files(models)) == 64
+    assert len(files(models)) == 8
     assert models.load(first) is not None
     assert models.load(second) is None
 

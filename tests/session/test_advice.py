@@ -32,6 +32,7 @@ components:
 tasks:
   simulate: {component: demeter, retries: 2}
 """
+BEST_MODEL = counsel.default_model_type
 SIMULATE = [200 * MIB + index * MIB for index in range(40)]
 
 
@@ -117,6 +118,32 @@ def test_the_first_run_measures_and_the_second_asks_for_less(manifest: Write) ->
     assert plan["pools"]["demeter"]["memory_bytes"] == sizes[1]
     assert plan["advice"][0]["task"] == "simulate"
     assert {one["outcome"] for one in records(second.run_dir, "tasks")} == {"completed"}
+
+
+@pytest.mark.slow
+def test_where_memory_depends_on_the_input_the_plan_that_cannot_know_it_comes_from_quantiles(
+    manifest: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(counsel, "default_model_type", BEST_MODEL)
+    path = manifest("advise: true\n" + MANIFEST)
+    sizes = [20 * (1 + index % 10) for index in range(40)]
+    for expected in (sizes, sizes[:12]):
+        with ScalableSession.from_yaml(path) as session:
+            client = session.start()
+            futures = [client.submit(take, n, name="simulate", features={"n": n}, pure=False) for n in expected]
+            assert client.gather(futures) == expected
+    assert session.run_dir is not None
+    (advice,) = json.loads((session.run_dir / "plan.json").read_text())["advice"]
+    assert (advice["task"], advice["model_type"]) == ("simulate", "quantile")
+    assert "quantile, 40 tasks of 1 run" in advice["why"]
+    learned = counsel.open_advisor(session.run_dir.parent)
+    # What was learned of the first run does depend on it.
+    least, most = (learned.recommend("simulate", "local", features={"n": n}) for n in (20, 200))
+    assert (least.model_type, most.model_type) == ("gradient_boosting", "gradient_boosting")
+    assert least.memory_bytes is not None
+    assert most.memory_bytes is not None
+    assert most.memory_bytes > least.memory_bytes + 100 * MIB
 
 
 @pytest.mark.slow

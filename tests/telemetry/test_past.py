@@ -412,6 +412,24 @@ class TestWhatIsKept:
         assert everything(read_past(tmp_path)) == whole
         assert parsed == ["run-a", "run-a"]
 
+    @pytest.mark.parametrize("mode", [0o770, 0o707])
+    def test_what_others_could_have_kept_is_not_used(self, tmp_path: Path, parsed: list[str], mode: int) -> None:
+        ended(tmp_path)
+        read_past(tmp_path)
+        folder = tmp_path / ".past"
+        assert folder.stat().st_mode & 0o077 == 0
+        folder.chmod(mode)
+        parsed.clear()
+        assert len(read_past(tmp_path).of("f")) == 1
+        assert parsed == ["run-a"]
+
+    def test_a_link_in_the_place_of_what_is_kept_is_not_followed(self, tmp_path: Path) -> None:
+        ended(tmp_path / "runs")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "runs" / ".past").symlink_to(tmp_path / "elsewhere")
+        assert len(read_past(tmp_path / "runs").of("f")) == 1
+        assert not list((tmp_path / "elsewhere").iterdir())
+
     def test_what_is_of_no_use_any_more_is_removed_and_nothing_else(self, tmp_path: Path) -> None:
         run = ended(tmp_path, "run-a")
         ended(tmp_path, "run-b")

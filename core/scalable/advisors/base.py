@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
+
+import numpy as np
 
 __all__ = ["ASKED_PLUS_HEADROOM", "ORDER_STATISTIC", "Advisor", "Observation", "Recommendation"]
 
@@ -60,15 +63,31 @@ class Recommendation:
         return " of ".join(f"{count} {kind}{'' if count == 1 else 's'}" for count, kind in counts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as ``scalable advise --format json`` prints it."""
-        return {
-            "task": self.task,
-            "workers": dict(self.workers),
-            "resources": {name: dict(one) for name, one in self.resources.items()},
-            "confidence": round(self.confidence, 4),
-            "model_type": self.model_type,
-            "evidence": dict(self.evidence),
-        }
+        """Return it as ``scalable advise --format json`` prints it: JSON data, with ``None`` for what is no number."""
+        made: dict[str, Any] = _plain(
+            {
+                "task": self.task,
+                "workers": self.workers,
+                "resources": self.resources,
+                "confidence": round(self.confidence, 4),
+                "model_type": self.model_type,
+                "evidence": self.evidence,
+            }
+        )
+        return made
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a value: features are the caller's, and may be anything."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

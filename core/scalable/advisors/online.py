@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from scalable.advisors.base import Advisor, Observation
-from scalable.errors import ScalableError
 from scalable.telemetry.history import INTERNAL
 
 __all__ = ["Learner", "observation_of"]
@@ -98,12 +97,11 @@ class Learner:
                 self._tell(self._records.popleft())
 
     def _tell(self, record: Mapping[str, Any]) -> None:
-        attempt = observation_of(record, self._target, self._run_id)
-        if attempt is None:
-            return
         try:
-            self._advisor.observe(attempt)
-        except ScalableError as error:
+            attempt = observation_of(record, self._target, self._run_id)
+            if attempt is not None:
+                self._advisor.observe(attempt)
+        except Exception as error:  # noqa: BLE001  (one attempt that cannot be learned from must not end the learning)
             if not self._failed:
                 self._failed = True
-                logger.warning("advice does not follow this run: %s", error)
+                logger.warning("advice does not follow all of this run: %s: %s", type(error).__name__, error)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any, Final, Self
 
@@ -58,7 +58,7 @@ class ResourceAdvisor:
         self._lock = threading.RLock()
 
     @classmethod
-    def from_history(cls, runs_dir: Path | str | Sequence[Path | str]) -> Self:
+    def from_history(cls, runs_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Self:
         """Read one or several folders of runs.
 
         Parameters

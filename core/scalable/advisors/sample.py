@@ -122,6 +122,8 @@ class Sample:
         mask = np.zeros(len(attempts), dtype=bool)
         mask[counted] = True
         made._fill(attempts.where(mask), runs)
+        # Where a task ran, and with what, is known of one that never came to its end, too.
+        made._place(attempts.where(mask) if len(counted) else attempts)
         return made
 
     def _fill(self, attempts: Attempts, runs: Sequence[PastRun]) -> None:
@@ -141,6 +143,8 @@ class Sample:
             work = self.work.setdefault(name, Work())
             if duration_s == duration_s:  # noqa: PLR0124  (not a NaN)
                 work.add(duration_s)
+
+    def _place(self, attempts: Attempts) -> None:
         placed = np.flatnonzero(attempts.component != "")
         if len(placed):
             last = placed[-1]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["advise"]
 
 _Flag = Annotated[bool, Parameter(negative="")]
+
+_SIZES: Final = ("input_bytes", "arg_bytes")
+_COUNTS: Final = ("n_inputs", "input_files", "n_args", "threads")
 
 
 def advise(
@@ -44,7 +48,8 @@ def advise(
     target
         Where it is to run; default is anywhere.
     features
-        What is known of its input, as name=value; several may follow.
+        What is known of the task's input, as name=value; several may follow. Sizes
+        (input_bytes, arg_bytes) may be written like 5G.
     model_type
         What the advice comes from; default is gradient_boosting where scikit-learn is installed,
         else quantile.
@@ -65,17 +70,20 @@ def advise(
 
     if all == (task is not None):
         raise ScalableError("give either --task with a task's name, or --all")
+    if all and features:
+        raise ScalableError("--features tell of the input of one task: give --task with its name in place of --all")
+    given = _features(features) or None
     folders = tuple(runs_dir) or (Settings.from_environ().runs_dir,)
     chosen = model_type or default_model_type()
     question = _Question(folders, target, confidence, open_advisor(folders, chosen))
     if task is not None:
-        advice = question.advisor.recommend(task, target, confidence=confidence, features=_features(features) or None)
-        text = json.dumps(advice.to_json(), indent=1) if format == "json" else _as_text(advice)
+        advice = question.advisor.recommend(task, target, confidence=confidence, features=given)
+        text = json.dumps(advice.to_json(), indent=1, allow_nan=False) if format == "json" else _as_text(advice)
     else:
         text = question.table(format)
     print(text)  # noqa: T201
     if write_overlay is not None:
-        question.write(write_overlay, None if task is None else [task], force=force)
+        question.write(write_overlay, None if task is None else [task], given, force=force)
     return 0
 
 
@@ -103,16 +111,19 @@ class _Question:
             size = None if memory is None else parse_bytes(memory)
             rows.append((advice, usage_of(self.past, name, self._target, size)))
         if format == "json":
-            return json.dumps({"tasks": [_row_as_json(*row) for row in rows]}, indent=1)
+            return json.dumps({"tasks": [_row_as_json(*row) for row in rows]}, indent=1, allow_nan=False)
         if not rows:
             return f"no tasks in {', '.join(map(str, self._folders))}"
         return "\n".join(_aligned([_TITLES, *(_row(*row) for row in rows)]))
 
-    def write(self, file: Path, tasks: Iterable[str] | None, *, force: bool) -> None:
+    def write(
+        self, file: Path, tasks: Iterable[str] | None, features: Mapping[str, Any] | None, *, force: bool
+    ) -> None:
         """Write an overlay."""
         from scalable.planning.overlay import overlay_text, write_overlay  # noqa: PLC0415  (as above)
 
-        write_overlay(file, overlay_text(self.advisor, self.past, tasks, self._target, self._confidence), force=force)
+        text = overlay_text(self.advisor, self.past, tasks, self._target, self._confidence, features=features)
+        write_overlay(file, text, force=force)
 
 
 def _features(given: Iterable[str]) -> dict[str, Any]:
@@ -121,12 +132,50 @@ def _features(given: Iterable[str]) -> dict[str, Any]:
         name, equals, value = one.partition("=")
         if not name or not equals:
             raise ScalableError(f"a feature is given as name=value, not '{one}'")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            # Not in quotes, as people write it.
-            found[name] = value
+        found[name] = _value(name, value)
     return found
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        # Not in quotes, as people write it.
+        value = text
+    if name in _SIZES:
+        return _size_of(name, value)
+    if name in _COUNTS:
+        return _count_of(name, value)
+    if not _is_finite(value):
+        raise ScalableError(f"feature {name}: {text} is no number that a task's input can have")
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether no number in a value is infinite, or none at all; text may be a number, too."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    try:
+        return not isinstance(value, str | float) or math.isfinite(float(value))
+    except ValueError:
+        return True
+
+
+def _size_of(name: str, value: Any) -> int:
+    from scalable.units import parse_bytes  # noqa: PLC0415  (help must not wait for it)
+
+    try:
+        # Of a number with a fraction, or with a power of ten, no part of a byte counts.
+        return parse_bytes(int(value) if isinstance(value, float) else value)
+    except (ValueError, OverflowError, TypeError, AttributeError) as error:
+        raise ScalableError(f"feature {name}: {value!r} is not a size; write it like 512M, 5G or 1000000") from error
+
+
+def _count_of(name: str, value: Any) -> int:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    if not whole or value < 0:
+        raise ScalableError(f"feature {name}: {value!r} is not a count; write a whole number from 0 on")
+    return int(value)
 
 
 def _as_text(advice: Recommendation) -> str:

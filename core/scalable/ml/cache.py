@@ -35,7 +35,7 @@ _FOLDER: Final = ".models"
 _SUFFIX: Final = ".npz"
 _DRAFT: Final = ".draft-"
 _DRAFT_AGE_S: Final = 3_600.0
-_MOST: Final = 64
+_MOST: Final = 512
 _META: Final = "meta"
 _FORMAT: Final = 1
 """Raised when what the arrays mean changes."""

@@ -23,6 +23,7 @@ _TAIL_MASS: Final = np.exp(-_BETWEEN[:-1]) - np.exp(-_BETWEEN[1:])
 _TAIL_FROM: Final = 0.6
 _NARROWEST: Final = 5e-4
 _WIDEST: Final = 2.5
+_FARTHEST: Final = float(np.log(4.0))
 USUAL_EXCESS: Final = 0.2
 """By how much, in logarithms, the upper part of a sample exceeds its beginning, where nothing is known of it."""
 _USUAL_WEIGHT: Final = 2.0
@@ -112,7 +113,7 @@ def build(
     exponential in logarithms, with the mean excess of the upper part of the sample (Hill's
     estimator), where n is the effective number ``(sum w)**2 / sum w**2`` (Kish). Of few tasks
     that mean says little: its logarithm is averaged with that of the usual one, which counts
-    as two tasks.
+    as two tasks. Nothing beyond four times the largest is tried.
 
     Parameters
     ----------
@@ -138,7 +139,10 @@ def build(
     excess = np.exp(own * np.log(excess) + (1 - own) * np.log(usual))
     body = _places(len(ratios))
     sizes = np.concatenate(
-        [np.broadcast_to(ratios[body], (len(weights), len(body))), np.exp(top[:, None] + excess[:, None] * _TAIL)],
+        [
+            np.broadcast_to(ratios[body], (len(weights), len(body))),
+            np.exp(top[:, None] + np.minimum(excess[:, None] * _TAIL, _FARTHEST)),
+        ],
         axis=1,
     )
     mass = np.concatenate(

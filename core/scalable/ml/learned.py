@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import os
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -22,7 +24,7 @@ from scalable.ml.cache import ModelCache, cache_key
 from scalable.ml.judge import Evaluation, Explanation, evaluate_task, explain_task
 from scalable.ml.ladder import USUAL_EXCESS
 from scalable.ml.models import Location, check_params, fit_location
-from scalable.ml.task import LATEST, Fitted, Prediction, TaskModel, described, fit
+from scalable.ml.task import LATEST, Fitted, Prediction, TaskModel, fit, own_features
 from scalable.telemetry.past import COMPLETED, OUT_OF_MEMORY, Attempts, Past, read_past
 from scalable.units import format_bytes
 
@@ -125,7 +127,7 @@ class LearnedAdvisor:
         ScalableError
             If a folder cannot be read, or there is no such model or parameter.
         """
-        folders = [runs_dir] if isinstance(runs_dir, str | Path) else list(runs_dir)
+        folders = [runs_dir] if isinstance(runs_dir, str | os.PathLike) else list(runs_dir)
         past = read_past(folders)
         return cls(past, model_type, model_params, cache_dir=Path(folders[0]) if folders else None)
 
@@ -165,10 +167,10 @@ class LearnedAdvisor:
             If there is no history of the task at all.
         """
         base = self._resource.recommend(task, target, confidence=_HIGH if confidence is None else confidence)
-        one = described(task, target, features)
+        self._prepare(task)
         with self._lock:
             model = self._model(task)
-            prediction, reason = self._predict(model, one, confidence or 0.0)
+            prediction, reason = self._predict(model, model.described(target, features), confidence or 0.0)
             fitted = model.fitted
         if prediction is None:
             return replace(
@@ -244,9 +246,12 @@ class LearnedAdvisor:
         ScalableError
             If there is no history of the task.
         """
-        one = described(task, target, features)
+        # Whoever asks is the scheduler, which cannot wait for a first model.
         with self._lock:
-            prediction, _ = self._predict(self._model(task), one, 0.0)
+            model = self._model(task)
+            if model.fitted is None and model.due:
+                self._schedule(model)
+            prediction, _ = self._predict(model, model.described(target, features), 0.0)
             after = None if prediction is None else prediction.next_bytes(float(failed_bytes))
         if after is not None:
             return math.ceil(after)
@@ -262,9 +267,7 @@ class LearnedAdvisor:
         """
         self._resource.observe(attempt)
         with self._lock:
-            model = self._models.get(attempt.task)
-            if model is None:
-                model = self._model(attempt.task, fit_now=False)
+            model = self._model(attempt.task)
             model.observe(attempt)
             if model.due:
                 self._schedule(model)
@@ -278,7 +281,7 @@ class LearnedAdvisor:
         done, left_out = [], []
         for task in self.tasks:
             with self._lock:
-                seen = list(self._model(task, fit_now=False).seen)
+                seen = list(self._model(task).seen)
             found = evaluate_task(task, seen, self._fitter)
             if found is None:
                 left_out.append(task)
@@ -302,12 +305,12 @@ class LearnedAdvisor:
         fallback = recommendation.evidence.get("fallback")
         if fallback is not None:
             return Explanation(recommendation.task, reason=f"quantiles of the history answered: {fallback}")
-        one = described(recommendation.task, recommendation.target, recommendation.evidence.get("features"))
+        self._prepare(recommendation.task)
         with self._lock:
             model = self._model(recommendation.task)
             if model.fitted is None:
                 return Explanation(recommendation.task, reason="too few attempts to tell what a feature does")
-            return explain_task(model, one)
+            return explain_task(model, model.described(recommendation.target, recommendation.evidence.get("features")))
 
     def settle(self) -> None:
         """Wait until all that was observed is learned from."""
@@ -316,8 +319,7 @@ class LearnedAdvisor:
                 waiting = list(self._refits.values())
             if not waiting:
                 return
-            for one in waiting:
-                one.result()
+            wait(waiting)
 
     def close(self) -> None:
         """End the learning in the background; questions are answered from what was learned so far."""
@@ -326,40 +328,48 @@ class LearnedAdvisor:
             self._closed = True
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._refits.clear()
 
     # --- learning
 
     def _fitter(self, rows: Floats, values: Floats, sizes: Sequence[int], codes: Sequence[int]) -> Location:
         return fit_location(self.model_type, rows, values, self._given, sizes, categories=codes)
 
-    def _model(self, task: str, *, fit_now: bool = True) -> TaskModel:
-        """Return what is known of a task, learned from its history when it is first asked for."""
+    def _model(self, task: str) -> TaskModel:
+        """Return what is known of a task."""
         model = self._models.get(task)
         if model is None:
             model = self._models[task] = TaskModel(task)
             model.extend(_observations(self._past.of(task), self._past))
-        if fit_now and model.fitted is None and model.due and task not in self._refits:
-            # What is kept belongs to the history alone.
-            known = self._stored(model) or self._fit_and_store(model) if not model.observed else None
-            self._install(model, known or fit(model.history(), self._fitter, model.drift_at), model.total)
         return model
 
-    def _stored(self, model: TaskModel) -> Fitted | None:
-        if self._cache is None:
-            return None
-        found = self._cache.load(cache_key(model.name, self._past.fingerprint, self.model_type, self._params))
-        if found is None:
-            return None
-        try:
-            return Fitted.from_arrays(found.arrays, found.meta)
-        except ScalableError as error:
-            logger.debug("a kept model of %s is not used: %s", model.name, error)
-            return None
+    def _prepare(self, task: str) -> None:
+        """Learn from a task's history when it is first asked for; others may ask and tell meanwhile."""
+        with self._lock:
+            model = self._model(task)
+            if model.fitted is not None or not model.due or task in self._refits:
+                return
+            seen, total, fresh = model.history(), model.total, not model.observed
+        # What is kept belongs to the history alone.
+        fitted = self._fit_or_find(task, seen) if fresh else fit(seen, self._fitter)
+        with self._lock:
+            if model.fitted is None:
+                self._install(model, fitted, total)
 
-    def _fit_and_store(self, model: TaskModel) -> Fitted | None:
-        fitted = fit(model.history(), self._fitter)
-        if fitted is not None and self._cache is not None:
-            key = cache_key(model.name, self._past.fingerprint, self.model_type, self._params)
+    def _fit_or_find(self, task: str, seen: Sequence[Observation]) -> Fitted | None:
+        if self._cache is None:
+            return fit(seen, self._fitter)
+        # By the task's own attempts: what other tasks did does not make its model stale.
+        fingerprint = hashlib.sha256(repr(seen).encode("utf-8", "surrogatepass")).hexdigest()
+        key = cache_key(task, fingerprint, self.model_type, self._params)
+        if found := self._cache.load(key):
+            try:
+                return Fitted.from_arrays(found.arrays, found.meta)
+            except ScalableError as error:
+                logger.debug("a kept model of %s is not used: %s", task, error)
+        fitted = fit(seen, self._fitter)
+        if fitted is not None:
             self._cache.store(key, *fitted.to_arrays())
         return fitted
 
@@ -385,6 +395,10 @@ class LearnedAdvisor:
             fitted = fit(seen, self._fitter, drift_at)
             with self._lock:
                 self._install(model, fitted, total)
+        except Exception as error:  # noqa: BLE001  (what was learned before goes on to serve)
+            logger.warning("task %s: the latest attempts could not be learned from: %r", model.name, error)
+            with self._lock:
+                model.install(None, model.total)
         finally:
             with self._lock:
                 self._refits.pop(model.name, None)
@@ -396,22 +410,24 @@ class LearnedAdvisor:
         fitted = model.fitted
         excesses = [excess for name, excess in self._excesses.items() if name != model.name]
         model.usual = math.exp(sum(map(math.log, excesses)) / len(excesses)) if excesses else USUAL_EXCESS
+        count = len(model.seen)
+        if least > count / (count + 1):
+            return None, f"too little history for a confidence of {least:g}: {count} attempts"
         if fitted is None:
-            few = model.predict_of_few(least)
-            count = len(model.seen)
+            few = model.predict_of_few(least) if excesses else None
             if few is None:
                 return None, f"too little history: {count} measured attempt{'' if count == 1 else 's'}"
             return (
                 few,
                 f"of {count} attempts; how far the next may exceed them is taken from {len(excesses)} other tasks",
             )
-        if reason := _doubts(fitted, one):
+        if reason := _doubts(fitted, one, model.given(one)):
             return None, reason
         others = [ranks for name, ranks in self._ranks.items() if name != model.name][:_RANKS]
         return model.predict(one, least=least, high=_HIGH, ranks=others), ""
 
 
-def _doubts(fitted: Fitted, one: Observation) -> str:
+def _doubts(fitted: Fitted, one: Observation, given: Set[str]) -> str:
     """Return why a model is not to be believed for a task; empty if it is."""
     if fitted.attempts >= _ENOUGH_TO_JUDGE and fitted.coverage < fitted.claimed / max(fitted.caution, 1.0) - _UNSURE:
         return (
@@ -421,6 +437,8 @@ def _doubts(fitted: Fitted, one: Observation) -> str:
     row = fitted.encoder.row(one)
     used = fitted.uses
     outside = [name for name in fitted.encoder.outside(row) if name in used]
+    # What never varied told nothing, so that nobody knows what it does.
+    outside += [name for name in fitted.encoder.changed(one) if name in given]
     if outside:
         return f"outside the range seen: {', '.join(outside)}"
     unknown = [name for name in fitted.encoder.missing(row) if name in used]
@@ -450,7 +468,7 @@ def _observations(attempts: Attempts, past: Past) -> list[Observation]:
             outcome=kinds[outcome],  # type: ignore[arg-type]
             component=component,
             run_id=past.runs[run].run_id,
-            features=_own(features),
+            features=own_features(features),
             n_args=n_args,
             arg_bytes=known(arg_bytes),
             n_inputs=n_inputs,
@@ -500,8 +518,3 @@ def _observations(attempts: Attempts, past: Past) -> list[Observation]:
             strict=True,
         )
     ]
-
-
-def _own(features: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return features without what stands in columns of its own."""
-    return {name: value for name, value in features.items() if name not in {"input_bytes", "input_files"}}

@@ -18,7 +18,7 @@ from scalable.ml.ladder import USUAL_EXCESS, Ladders, build, excess_of
 from scalable.ml.local import Like, Table, fit_like
 from scalable.ml.models import Location, rises
 
-__all__ = ["Fitted", "Prediction", "TaskModel", "described", "fit"]
+__all__ = ["Fitted", "Prediction", "TaskModel", "fit", "own_features"]
 
 Floats = NDArray[np.float64]
 Fitter = Callable[[Floats, Floats, Sequence[int], Sequence[int]], Location]
@@ -37,33 +37,22 @@ _KNOWN_FIELDS: Final = {"input_files": "n_inputs"} | {
 _SURPRISE: Final = 0.95
 _SURPRISES: Final = 3
 _OF_LATEST: Final = 4
-_BEFORE_DRIFT: Final = 0.02
+_BEFORE_DRIFT: Final = 0.05
 _STEP: Final = 0.1
 _CAUTION: Final = (1.0, 6.0)
+_DRIFT_WITHIN: Final = 200
+_ENOUGH_BEFORE: Final = 20
 _SHORTEST_S: Final = 1e-3
 _PAST_THE_LAST: Final = 1.25
-_OPEN: Final = 50
 _RISING: Final = 0.9
-_STEPS: Final = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+_STEPS: Final = tuple((step + 0.5) / 15 for step in range(15))
 _FAINT: Final = 1e-3
 _LATELY: Final = 20
 
 
-def described(task: str, target: str | None, features: Mapping[str, Any] | None) -> Observation:
-    """Return what is known of a task that is still to run, in the form of one that ran.
-
-    Parameters
-    ----------
-    task, target : str
-        Name of the task, and where it is to run.
-    features : mapping, optional
-        What is known of its input. ``input_bytes``, ``n_inputs`` (or ``input_files``),
-        ``arg_bytes``, ``n_args``, ``threads`` and ``component`` mean what telemetry records
-        under these names.
-    """
-    own = {name: value for name, value in (features or {}).items() if name not in _KNOWN_FIELDS}
-    facts = {_KNOWN_FIELDS[name]: value for name, value in (features or {}).items() if name in _KNOWN_FIELDS}
-    return Observation(task=task, target=target or "", outcome="completed", features=own, **facts)
+def own_features(features: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return features without what telemetry has in columns of its own."""
+    return {name: value for name, value in features.items() if name not in {"input_bytes", "input_files"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +190,28 @@ def fit(seen: Sequence[Observation], model: Fitter | None, drift_at: int | None 
     rows = encoder.rows(seen)
     counts = np.ones(len(seen))
     if drift_at is not None:
-        counts[:drift_at] = _BEFORE_DRIFT
+        counts[:drift_at] = _before_drift(drift_at, len(seen))
     runs = np.unique([one.run_id for one in seen], return_inverse=True)[1]
     kinds = {"categories": frozenset(encoder.category_columns), "logged": frozenset(encoder.log_columns)}
     held = np.where(np.isfinite(durations), durations, np.nanmedian(durations) if np.isfinite(durations).any() else 1.0)
-    memory = _fit_memory(
-        rows[known],
-        peaks[known],
-        seconds=held[known],
-        counts=counts[known],
-        kinds=kinds,
-        encoder=encoder,
-        model=model,
-    )
+    places = np.flatnonzero(known)
+
+    def fit_memory() -> Like:
+        return _fit_memory(
+            rows[known],
+            peaks[known],
+            seconds=held[known],
+            counts=counts[known],
+            kinds=kinds,
+            encoder=encoder,
+            model=model,
+        )
+
+    memory = fit_memory()
+    if drift_at is None and (shift := _shift(memory)) is not None:
+        start = int(places[len(places) - len(memory) + shift])
+        counts[:start] = _before_drift(start, len(seen))
+        memory = fit_memory()
     timed = np.isfinite(durations)
     duration = None
     if timed.sum() >= _FEWEST:
@@ -278,6 +276,27 @@ def _duration_loss(table: Table) -> Callable[[Floats, Floats, Floats, NDArray[np
     return loss
 
 
+def _before_drift(start: int, count: int) -> float:
+    """Return what each attempt before a change counts: all of them a twentieth of those after it."""
+    return _BEFORE_DRIFT * (count - start) / max(start, 1)
+
+
+def _shift(like: Like) -> int | None:
+    """Return from which task on the latest need more than those before, by their location; ``None`` if they do not.
+
+    They do if three quarters of them lie above nearly all of two hundred before.
+    """
+    ratios = np.empty(len(like))
+    ratios[like.places] = like.ratios
+    found: tuple[float, int] | None = None
+    for start in range(max(_ENOUGH_BEFORE, len(ratios) - _DRIFT_WITHIN), len(ratios) - _SURPRISES + 1):
+        before = np.quantile(ratios[max(0, start - _DRIFT_WITHIN) : start], (0.5, _SURPRISE))
+        low, middle = np.quantile(ratios[start:], (0.25, 0.5))
+        if low > 1.05 * before[1] and (found is None or middle / before[0] > found[0]):
+            found = float(middle / before[0]), start
+    return None if found is None else found[1]
+
+
 def _hold_back(fitted: Fitted, rows: Floats, peaks: Floats, runs: NDArray[np.intp]) -> None:
     """Measure how often the predicted memory suffices for tasks of runs that nothing is learned from.
 
@@ -317,6 +336,8 @@ class TaskModel:
         How many had been when the task began to need more than before.
     usual : float
         By how much the upper peaks of other tasks exceed their others, in logarithms.
+    feature_names : set of str
+        Names of the user's features.
     """
 
     name: str
@@ -327,7 +348,8 @@ class TaskModel:
     observed: int = 0
     drift_total: int | None = None
     usual: float = USUAL_EXCESS
-    _open: deque[Observation] = field(default_factory=lambda: deque(maxlen=_OPEN))
+    feature_names: set[str] = field(default_factory=set)
+    _open: deque[tuple[int, Observation]] = field(default_factory=deque)
     _next: int = _FEWEST
     _surprises: deque[bool] = field(default_factory=lambda: deque(maxlen=_OF_LATEST))
 
@@ -344,6 +366,40 @@ class TaskModel:
         place = self.drift_total - (self.total - len(self.seen))
         return place if place > 0 else None
 
+    def described(self, target: str | None, features: Mapping[str, Any] | None) -> Observation:
+        """Return what is known of a task that is still to run, in the form of one that ran.
+
+        Parameters
+        ----------
+        target : str
+            Where it is to run.
+        features : mapping, optional
+            What is known of its input. ``input_bytes``, ``n_inputs`` (or ``input_files``),
+            ``arg_bytes``, ``n_args``, ``threads`` and ``component`` mean what telemetry records
+            under these names, but where the user's features have such a name.
+
+        Raises
+        ------
+        ScalableError
+            If they are no mapping.
+        """
+        if features is not None and not isinstance(features, Mapping):
+            raise ScalableError(f"features of task '{self.name}' must be a mapping, not {features!r}")
+        facts = {
+            _KNOWN_FIELDS[name]: value
+            for name, value in (features or {}).items()
+            if name in _KNOWN_FIELDS and name not in self.feature_names
+        }
+        return Observation(
+            task=self.name, target=target or "", outcome="completed", features=own_features(features or {}), **facts
+        )
+
+    @staticmethod
+    def given(one: Observation) -> frozenset[str]:
+        """Return the names of the columns that a description fills."""
+        facts = {name for name in ("input_bytes", "n_inputs", "arg_bytes", "n_args") if getattr(one, name)}
+        return frozenset({*facts, *(f"features.{name}" for name in one.features)})
+
     def extend(self, attempts: Iterable[Observation]) -> None:
         """Take in past attempts, without a prediction of each."""
         for one in attempts:
@@ -352,6 +408,7 @@ class TaskModel:
     def observe(self, one: Observation) -> None:
         """Take in an attempt that ended just now, and compare it with what was predicted."""
         self.observed += 1
+        one = _sane(one)
         fitted = self.fitted
         if fitted is not None:
             if one.outcome == "completed" and one.peak_bytes and (one.exclusive or fitted.shared):
@@ -371,7 +428,7 @@ class TaskModel:
 
     def install(self, fitted: Fitted | None, total: int) -> None:
         """Take over what was learned when so many attempts had been seen."""
-        self._next = max(total + 1, math.ceil(total * _GROWTH))
+        self._next = max(total + 1, min(math.ceil(total * _GROWTH), total + LATEST // 4))
         if fitted is None:
             return
         if self.fitted is None:
@@ -382,16 +439,23 @@ class TaskModel:
             self._absorb(fitted, one)
 
     def _keep(self, one: Observation) -> None:
+        one = _sane(one)
         if one.outcome == "out_of_memory":
             # What it had is a lower bound, if nobody saw how much it had taken.
             if had := one.peak_bytes or one.asked_bytes:
-                self._open.append(replace(one, peak_bytes=had))
+                self._open.append((self.total, replace(one, peak_bytes=had, duration_s=None)))
             return
-        # Its task came through.
-        if self._open and one.peak_bytes:
-            for other in [other for other in self._open if _same(other, one)]:
-                self._open.remove(other)
+        if self._open:
+            self._open = deque(entry for entry in self._open if not _came_through(entry[1], one))
+        self._append(one)
+        while self._open and self.total - self._open[0][0] > _LATELY:
+            # Nothing like it came through since: it needs more than anybody knows.
+            _, failed = self._open.popleft()
+            self._append(replace(failed, peak_bytes=2 * (failed.peak_bytes or 0.0)))
+
+    def _append(self, one: Observation) -> None:
         self.seen.append(one)
+        self.feature_names.update(one.features)
         self.total += 1
 
     def history(self) -> list[Observation]:
@@ -440,7 +504,7 @@ class TaskModel:
         assert self.fitted is not None
         like = self.fitted.memory
         ratios, weights, unit = like.ratios, like.weigh(row), like.at(row)
-        for one in self._open:
+        for _, one in self._open:
             other = self.fitted.encoder.row(one)
             ratio = float(one.peak_bytes or 0.0) / like.at(other)
             own = max(float(np.mean(weights)), float(np.sum(weights)) / _LATELY) * math.prod(
@@ -509,7 +573,7 @@ class TaskModel:
     def predict_of_few(self, least: float) -> Prediction | None:
         """Return what a task needs of which there are fewer than four attempts, by how others scatter."""
         peaks = np.array([one.peak_bytes for one in self.seen if one.peak_bytes])
-        peaks = np.append(peaks, [2 * (one.peak_bytes or 0.0) for one in self._open])
+        peaks = np.append(peaks, [2 * (one.peak_bytes or 0.0) for _, one in self._open])
         if not len(peaks):
             return None
         unit = float(np.exp(np.log(peaks).mean()))
@@ -518,16 +582,29 @@ class TaskModel:
         seconds = [one.duration_s for one in self.seen if one.duration_s is not None]
         middle = float(np.median(seconds)) if seconds else None
         upper = max(seconds) * 2.0 if seconds else None
-        return Prediction(ladder, unit, float(first[0]) * unit, float(sure[0]), middle, upper)
+        # That few guarantee no more.
+        guaranteed = min(float(sure[0]), len(peaks) / (len(peaks) + 1))
+        return Prediction(ladder, unit, float(first[0]) * unit, guaranteed, middle, upper)
 
 
-def _same(one: Observation, other: Observation) -> bool:
+def _came_through(failed: Observation, one: Observation) -> bool:
+    """Return whether an attempt is that of a task which had run out of memory before."""
     return (
-        one.run_id == other.run_id
-        and one.features == other.features
-        and one.input_bytes == other.input_bytes
-        and one.arg_bytes == other.arg_bytes
+        (one.peak_bytes or 0.0) > (failed.peak_bytes or 0.0)
+        and one.run_id == failed.run_id
+        and one.features == failed.features
+        and one.input_bytes == failed.input_bytes
+        and one.arg_bytes == failed.arg_bytes
     )
+
+
+def _sane(one: Observation) -> Observation:
+    """Return an attempt without numbers that are none, and with the user's features only."""
+    peak, seconds = (
+        value if value is not None and math.isfinite(value) and value >= 0 else None
+        for value in (one.peak_bytes, one.duration_s)
+    )
+    return replace(one, peak_bytes=peak or None, duration_s=seconds, features=own_features(one.features))
 
 
 def _level(own: Floats, others: Sequence[Floats], share: float) -> float:

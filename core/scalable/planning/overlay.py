@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from scalable.advisors import Advisor, Recommendation, worker_bytes
 from scalable.advisors.base import ASKED_PLUS_HEADROOM
 from scalable.advisors.sizing import task_bytes
 from scalable.errors import ScalableError
+from scalable.manifest.references import DEFAULT_COMPONENT
 from scalable.planning.counsel import careful, recent_tasks
 from scalable.telemetry.past import Past
 from scalable.units import format_bytes, parse_bytes
@@ -39,7 +41,13 @@ _Dumper.add_representer(
 
 
 def overlay_text(
-    advisor: Advisor, past: Past, tasks: Iterable[str] | None, target: str | None, confidence: float = 0.95
+    advisor: Advisor,
+    past: Past,
+    tasks: Iterable[str] | None,
+    target: str | None,
+    confidence: float = 0.95,
+    *,
+    features: Mapping[str, Any] | None = None,
 ) -> str:
     """Return an overlay with what is advised for some tasks and the components on which they run.
 
@@ -58,6 +66,8 @@ def overlay_text(
         Where they are to run.
     confidence : float
         As for :meth:`Advisor.recommend`.
+    features : mapping, optional
+        What is known of the input of the tasks that are asked for.
 
     Raises
     ------
@@ -65,17 +75,22 @@ def overlay_text(
         If there is nothing to advise.
     """
     known = _manifest_tasks(past, target)
-    advised: dict[str, Recommendation] = {}
     wanted = None if tasks is None else set(tasks)
+    advised: dict[str, _Advised] = {}
     for name in dict.fromkeys((*recent_tasks(past), *(wanted or ()))):
+        given = features if wanted is not None and name in wanted else None
         retried = bool(known.get(name, {}).get("retries"))
-        advised[name] = careful(advisor, name, target, confidence=confidence, retried=retried)
+        advice = careful(advisor, name, target, confidence=confidence, features=given, retried=retried)
+        advised[name] = _Advised(advice, _component(advice, known.get(name, {}), past), given, retried=retried)
     chosen = {name: one for name, one in advised.items() if wanted is None or name in wanted}
-    components = {_component(one) for one in chosen.values()}
     body: dict[str, Any] = {"components": {}, "tasks": {}}
-    remarks = []
-    for component in sorted(components):
-        its = {name: one for name, one in advised.items() if _component(one) == component}
+    remarks = [
+        f"tasks.{name}: on which component it ran is not known, so that none has advice of it"
+        for name, one in chosen.items()
+        if one.component is None
+    ]
+    for component in sorted({one.component for one in chosen.values() if one.component is not None}):
+        its = {name: one.advice for name, one in advised.items() if one.component == component}
         sparse = [name for name, one in its.items() if one.evidence.get("method") == ASKED_PLUS_HEADROOM]
         if sparse:
             remarks.append(f"components.{component}: as it is; too little is known of {', '.join(sorted(sparse))}")
@@ -83,12 +98,13 @@ def overlay_text(
             body["components"][_Quoted(component)] = made
     for name, one in chosen.items():
         if name in known:
-            body["tasks"][_Quoted(name)] = _task_body(advisor, one, target, retried=bool(known[name].get("retries")))
-        else:
+            body["tasks"][_Quoted(name)] = _task_body(advisor, one, target)
+        elif one.component is not None:
             remarks.append(
                 f"tasks.{name}: not in the manifest of the latest run, so that only its component can have advice"
             )
-    return _written({key: value for key, value in body.items() if value}, chosen, remarks)
+    advices = {name: one.advice for name, one in chosen.items()}
+    return _written({key: value for key, value in body.items() if value}, advices, remarks)
 
 
 def write_overlay(file: Path, text: str, *, force: bool) -> None:
@@ -124,14 +140,34 @@ def write_overlay(file: Path, text: str, *, force: bool) -> None:
         raise ScalableError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def _component(advice: Recommendation) -> str:
-    return next(iter(advice.resources), "default")
+@dataclass(frozen=True, slots=True)
+class _Advised:
+    """Advice for one task, and what it is for; without a component if nobody knows where the task ran."""
+
+    advice: Recommendation
+    component: str | None
+    features: Mapping[str, Any] | None
+    retried: bool
+
+
+def _component(advice: Recommendation, known: Mapping[str, Any], past: Past) -> str | None:
+    """Return where a task ran, or else where the manifest has it run."""
+    name = next(iter(advice.resources), DEFAULT_COMPONENT)
+    # An advisor calls it so, too, if it does not know.
+    if name != DEFAULT_COMPONENT or any(name in run.planned for run in past.runs):
+        return name
+    named = known.get("component")
+    return named if isinstance(named, str) else None
+
+
+def _resources(advice: Recommendation) -> Mapping[str, Any]:
+    return next(iter(advice.resources.values()), {})
 
 
 def _component_body(component: str, advised: Iterable[Recommendation], past: Past) -> dict[str, Any]:
     sizes, cpus = [], []
     for one in advised:
-        resources = one.resources[component]
+        resources = _resources(one)
         sizes += [parse_bytes(resources["memory"])] if "memory" in resources else []
         at_a_time = 1 if one.evidence.get("peaks") == "shared" else one.evidence.get("tasks_at_a_time", 1)
         # Of a task that is not tried again this is more.
@@ -156,16 +192,18 @@ def _threads_are_fixed(component: str, past: Past) -> bool:
     return cpus is not None and threads is not None and threads != max(1, int(cpus))
 
 
-def _task_body(advisor: Advisor, advice: Recommendation, target: str | None, *, retried: bool) -> dict[str, Any]:
+def _task_body(advisor: Advisor, advised: _Advised, target: str | None) -> dict[str, Any]:
+    advice = advised.advice
     made: dict[str, Any] = {}
     if advice.memory_bytes is not None and advice.evidence.get("method") != ASKED_PLUS_HEADROOM:
         made["memory"] = _Quoted(format_bytes(-(-advice.memory_bytes // _MIB) * _MIB))
     if advice.duration_s is not None:
         made["duration"] = _Quoted(f"{max(0.1, round(advice.duration_s, 1)):g}s")
-    memory = advice.resources[_component(advice)].get("memory")
-    if retried and memory is not None:
+    memory = _resources(advice).get("memory")
+    if advised.retried and memory is not None:
         size = parse_bytes(memory)
-        step = worker_bytes(advisor.retry_bytes(advice.task, task_bytes(size), target=target)) - size
+        more = advisor.retry_bytes(advice.task, task_bytes(size), target=target, features=advised.features)
+        step = worker_bytes(more) - size
         made["memory_step"] = _Quoted(format_bytes(-(-step // _MIB) * _MIB))
     return made
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -246,6 +247,9 @@ class AttemptTable:
 class Shelf:
     """Where the runs of a folder are kept.
 
+    A shelf that another user could have filled is left alone: what is wrong there would be
+    wrong advice.
+
     Parameters
     ----------
     folder : Path
@@ -257,7 +261,8 @@ class Shelf:
         self._folder = folder / _FOLDER
         self._there: frozenset[str] = frozenset()
         with contextlib.suppress(OSError):
-            self._there = frozenset(entry.name for entry in os.scandir(self._folder))
+            if _is_ours(self._folder):
+                self._there = frozenset(entry.name for entry in os.scandir(self._folder))
 
     def find(self, run_id: str, stamp: str) -> Path | None:
         """Return the file of a run as it is now, if there is one."""
@@ -271,7 +276,12 @@ class Shelf:
         if not runs:
             return
         try:
-            self._folder.mkdir(exist_ok=True)
+            # For us alone, whatever the umask: what others can write to is not read again.
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir(mode=0o700)
+            if not _is_ours(self._folder):
+                logger.debug("what was read is not kept in %s: others can write to it", self._folder)
+                return
             for number, (run_id, stamp) in runs.items():
                 table.store(number, self._folder / _name(run_id, stamp))
         except (OSError, duckdb.Error) as error:
@@ -320,6 +330,15 @@ def open_attempts() -> Iterator[AttemptTable]:
         duckdb.connect(config={"threads": threads, "temp_directory": spill}) as connection,
     ):
         yield AttemptTable(connection)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether it is a folder, no link, that nobody but this user can write to."""
+    found = folder.lstat()
+    # Windows has neither owners' numbers nor these modes; folders of users are closed to others there.
+    if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        return False
+    return stat.S_ISDIR(found.st_mode)
 
 
 def _name(run_id: str, stamp: str) -> str:

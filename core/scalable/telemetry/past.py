@@ -310,7 +310,7 @@ class _Found:
     history: RunHistory | None
 
 
-def read_past(runs_dirs: Path | str | Sequence[Path | str], *, keep: bool = True) -> Past:
+def read_past(runs_dirs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, keep: bool = True) -> Past:
     """Read what the runs of one or several folders measured.
 
     Only runs that have ended are learned from: what a kill cut short would be missing, and
