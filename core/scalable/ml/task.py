@@ -38,6 +38,8 @@ _SURPRISE: Final = 0.95
 _SURPRISES: Final = 3
 _OF_LATEST: Final = 4
 _BEFORE_DRIFT: Final = 0.05
+_CONFIRMED: Final = 8
+_DOUBTED: Final = 0.02
 _STEP: Final = 0.1
 _CAUTION: Final = (1.0, 6.0)
 _DRIFT_WITHIN: Final = 200
@@ -48,6 +50,7 @@ _RISING: Final = 0.9
 _STEPS: Final = tuple((step + 0.5) / 15 for step in range(15))
 _FAINT: Final = 1e-3
 _LATELY: Final = 20
+_GIVEN_UP: Final = 100
 
 
 def own_features(features: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -277,8 +280,9 @@ def _duration_loss(table: Table) -> Callable[[Floats, Floats, Floats, NDArray[np
 
 
 def _before_drift(start: int, count: int) -> float:
-    """Return what each attempt before a change counts: all of them a twentieth of those after it."""
-    return _BEFORE_DRIFT * (count - start) / max(start, 1)
+    """Return what each attempt before a change counts: together a twentieth of those after it, once these are some."""
+    after = count - start
+    return _BEFORE_DRIFT * after / max(start, 1) if after >= _CONFIRMED else _DOUBTED
 
 
 def _shift(like: Like) -> int | None:
@@ -351,6 +355,8 @@ class TaskModel:
     feature_names: set[str] = field(default_factory=set)
     _open: deque[tuple[int, Observation]] = field(default_factory=deque)
     _next: int = _FEWEST
+    _before: Fitted | None = None
+    _above: list[bool] = field(default_factory=list)
     _surprises: deque[bool] = field(default_factory=lambda: deque(maxlen=_OF_LATEST))
 
     @property
@@ -409,6 +415,7 @@ class TaskModel:
         """Take in an attempt that ended just now, and compare it with what was predicted."""
         self.observed += 1
         one = _sane(one)
+        self._confirm(one)
         fitted = self.fitted
         if fitted is not None:
             if one.outcome == "completed" and one.peak_bytes and (one.exclusive or fitted.shared):
@@ -448,7 +455,7 @@ class TaskModel:
         if self._open:
             self._open = deque(entry for entry in self._open if not _came_through(entry[1], one))
         self._append(one)
-        while self._open and self.total - self._open[0][0] > _LATELY:
+        while self._open and self.total - self._open[0][0] > _GIVEN_UP:
             # Nothing like it came through since: it needs more than anybody knows.
             _, failed = self._open.popleft()
             self._append(replace(failed, peak_bytes=2 * (failed.peak_bytes or 0.0)))
@@ -478,10 +485,20 @@ class TaskModel:
         self.caution = float(np.clip(self.caution * math.exp(_STEP * (missed - (1.0 - sure[0]))), *_CAUTION))
         rank = float(weights[: int(np.searchsorted(like.ratios, peak / unit))].sum() / weights.sum())
         self._surprises.append(rank >= _SURPRISE and peak > 1.05 * self._bound(like, row, weights))
-        if sum(self._surprises) >= _SURPRISES:
+        if self._before is None and sum(self._surprises) >= _SURPRISES:
             self.drift_total = self.total - len(self._surprises) + 1 + list(self._surprises).index(True)
-            self._surprises.clear()
+            self._before, self._above = fitted, []
             self._next = self.total + 1
+
+    def _confirm(self, one: Observation) -> None:
+        """Take a change back if what comes after it is mostly as before: it was chance, or is over."""
+        if self._before is None or not one.peak_bytes or one.outcome != "completed":
+            return
+        like, row = self._before.memory, self._before.encoder.row(one)
+        self._above.append(float(one.peak_bytes) > self._bound(like, row, like.weigh(row)))
+        if len(self._above) >= _SURPRISES and sum(self._above) < 0.5 * len(self._above):
+            self._before, self.drift_total, self._next = None, None, self.total + 1
+            self._surprises.clear()
 
     @staticmethod
     def _bound(like: Like, row: Floats, weights: Floats) -> float:
@@ -498,16 +515,19 @@ class TaskModel:
         """Return ratios and weights for one task, and its location; what ran out of memory of late included.
 
         What such an attempt counts goes to all that needed more than it had, as censored
-        values' in Efron's estimator; if nothing did, to twice what it had. It counts as one of
-        the latest twenty: it may be the first of many.
+        values' in Efron's estimator; if nothing did, to twice what it had. For a while it counts as
+        one of the latest twenty: it may be the first of many.
         """
         assert self.fitted is not None
         like = self.fitted.memory
         ratios, weights, unit = like.ratios, like.weigh(row), like.at(row)
-        for _, one in self._open:
+        for since, one in self._open:
             other = self.fitted.encoder.row(one)
             ratio = float(one.peak_bytes or 0.0) / like.at(other)
-            own = max(float(np.mean(weights)), float(np.sum(weights)) / _LATELY) * math.prod(
+            counts = float(np.mean(weights))
+            if self.total - since <= _LATELY:
+                counts = max(counts, float(np.sum(weights)) / _LATELY)
+            own = counts * math.prod(
                 float(kernel.weigh(other[kernel.column : kernel.column + 1], float(row[kernel.column]))[0])
                 for kernel in like.kernels
             )
