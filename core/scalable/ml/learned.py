@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,11 @@ _RANKS: Final = 30
 _UNSURE: Final = 0.15
 """By how much less often than predicted memory may suffice for held-back tasks before the model is not believed."""
 _ENOUGH_TO_JUDGE: Final = 20
+_FACTS: Final = (
+    *("component", "n_args", "arg_bytes", "n_inputs", "input_bytes", "threads"),
+    *("cpu_s", "duration_s", "peak_bytes", "exclusive", "asked_bytes"),
+)
+"""What attempts and observations call alike."""
 
 
 class LearnedAdvisor:
@@ -456,65 +461,28 @@ def _observations(attempts: Attempts, past: Past) -> list[Observation]:
     """Return the latest attempts that tell what a task needs, oldest first."""
     telling = (attempts.outcome == COMPLETED) | (attempts.outcome == OUT_OF_MEMORY)
     some = attempts.where(np.flatnonzero(telling)[-LATEST:])
-    kinds = {COMPLETED: "completed", OUT_OF_MEMORY: "out_of_memory"}
-
-    def known(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
-    return [
-        Observation(
-            task=attempts.name,
-            target=past.runs[run].target,
-            outcome=kinds[outcome],  # type: ignore[arg-type]
-            component=component,
-            run_id=past.runs[run].run_id,
-            features=own_features(features),
-            n_args=n_args,
-            arg_bytes=known(arg_bytes),
-            n_inputs=n_inputs,
-            input_bytes=known(input_bytes),
-            threads=threads,
-            cpu_s=known(cpu_s),
-            duration_s=known(duration_s),
-            peak_bytes=known(peak_bytes),
-            exclusive=exclusive,
-            asked_bytes=known(asked_bytes),
+    kinds: Mapping[int, Literal["completed", "out_of_memory"]] = {
+        COMPLETED: "completed",
+        OUT_OF_MEMORY: "out_of_memory",
+    }
+    columns = [getattr(some, name).tolist() for name in _FACTS]
+    made = []
+    for run, outcome, features, *facts in zip(
+        some.run.tolist(), some.outcome.tolist(), some.features, *columns, strict=True
+    ):
+        known: dict[str, Any] = {
+            name: None if isinstance(fact, float) and math.isnan(fact) else fact
+            for name, fact in zip(_FACTS, facts, strict=True)
+        }
+        where = past.runs[run]
+        made.append(
+            Observation(
+                attempts.name,
+                where.target,
+                kinds[outcome],
+                run_id=where.run_id,
+                features=own_features(features),
+                **known,
+            )
         )
-        for (
-            run,
-            outcome,
-            component,
-            n_args,
-            arg_bytes,
-            n_inputs,
-            input_bytes,
-            threads,
-            cpu_s,
-            duration_s,
-            peak_bytes,
-            exclusive,
-            asked_bytes,
-            features,
-        ) in zip(
-            *(
-                getattr(some, name).tolist()
-                for name in (
-                    "run",
-                    "outcome",
-                    "component",
-                    "n_args",
-                    "arg_bytes",
-                    "n_inputs",
-                    "input_bytes",
-                    "threads",
-                    "cpu_s",
-                    "duration_s",
-                    "peak_bytes",
-                    "exclusive",
-                    "asked_bytes",
-                )
-            ),
-            some.features,
-            strict=True,
-        )
-    ]
+    return made
