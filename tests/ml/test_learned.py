@@ -321,6 +321,23 @@ def test_what_ran_out_of_memory_and_did_not_come_through_raises_the_advice(
     assert memory(advisor.recommend("simulate", features=features(GIB), confidence=0.95)) < 1.2 * before
 
 
+def test_what_is_kept_of_failures_and_changes_does_not_grow_with_them(
+    runs_dir: Path, open_advisor: Callable[..., LearnedAdvisor]
+) -> None:
+    advisor = open_advisor(runs_dir, "linear")
+    advisor.recommend("simulate", features=features(GIB))
+    model = advisor._models["simulate"]
+    facts: dict[str, Any] = {"input_bytes": GIB, "n_inputs": 1, "features": {"model": "gcam"}}
+    for _ in range(40):
+        advisor.observe(observed(2 * need(GIB), **facts))
+    assert model.drift_total is not None
+    assert model._before is None
+    assert len(model._above) <= 20
+    for _ in range(200):
+        advisor.observe(observed(9 * need(GIB), outcome="out_of_memory", **facts))
+    assert len(model._open) == 50
+
+
 def test_a_retry_is_larger_than_what_failed_however_large_that_was(
     runs_dir: Path, open_advisor: Callable[..., LearnedAdvisor]
 ) -> None:

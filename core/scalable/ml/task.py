@@ -49,6 +49,7 @@ _PAST_THE_LAST: Final = 1.25
 _RISING: Final = 0.9
 _STEPS: Final = tuple((step + 0.5) / 15 for step in range(15))
 _FAINT: Final = 1e-3
+_OPEN: Final = 50
 _LATELY: Final = 20
 _GIVEN_UP: Final = 100
 
@@ -353,7 +354,7 @@ class TaskModel:
     drift_total: int | None = None
     usual: float = USUAL_EXCESS
     feature_names: set[str] = field(default_factory=set)
-    _open: deque[tuple[int, Observation]] = field(default_factory=deque)
+    _open: deque[tuple[int, Observation]] = field(default_factory=lambda: deque(maxlen=_OPEN))
     _next: int = _FEWEST
     _before: Fitted | None = None
     _above: list[bool] = field(default_factory=list)
@@ -453,7 +454,7 @@ class TaskModel:
                 self._open.append((self.total, replace(one, peak_bytes=had, duration_s=None)))
             return
         if self._open:
-            self._open = deque(entry for entry in self._open if not _came_through(entry[1], one))
+            self._open = deque((entry for entry in self._open if not _came_through(entry[1], one)), _OPEN)
         self._append(one)
         while self._open and self.total - self._open[0][0] > _GIVEN_UP:
             # Nothing like it came through since: it needs more than anybody knows.
@@ -498,6 +499,10 @@ class TaskModel:
         self._above.append(float(one.peak_bytes) > self._bound(like, row, like.weigh(row)))
         if len(self._above) >= _SURPRISES and sum(self._above) < 0.5 * len(self._above):
             self._before, self.drift_total, self._next = None, None, self.total + 1
+            self._surprises.clear()
+        elif len(self._above) >= _LATELY:
+            # Believed for good; the next change is one from here.
+            self._before = None
             self._surprises.clear()
 
     @staticmethod
