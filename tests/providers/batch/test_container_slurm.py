@@ -45,8 +45,13 @@ def contained(queue: Slurm, container_image: str, manifest: Write, data: Path) -
         "mounts": {str(REPOSITORY): "/code", str(data): "/data"},
     }
     text = manifest_text(container_runtime="podman").partition("components:")[0]
-    with ScalableSession.from_yaml(manifest(f"{text}components:\n  simulate: {json.dumps(component)}\n")) as session:
-        yield session
+    text += f"components:\n  simulate: {json.dumps(component)}\n"
+    try:
+        with ScalableSession.from_yaml(manifest(text)) as session:
+            yield session
+    finally:
+        # What one test left, and failed for, is nothing to the next.
+        subprocess.run(["podman", "rm", "--all", "--force", "--time=0"], check=False, capture_output=True)
 
 
 def containers() -> list[str]:

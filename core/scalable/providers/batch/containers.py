@@ -11,10 +11,13 @@ from pathlib import Path
 from scalable.providers.options.batch import BatchOptions
 from scalable.spec import ComponentSpec
 
-__all__ = ["RUNTIMES", "Bind", "exports", "image_file", "python_command", "runtime_of"]
+__all__ = ["RUNTIMES", "Bind", "exports", "image_file", "leave_none", "python_command", "runtime_of"]
 
 RUNTIMES = ("none", "apptainer", "podman")
 """What ``container_runtime`` and a component's ``runtime`` may be."""
+
+# Less than the ten seconds that some batch systems give a job between TERM and KILL.
+_STOP_S = 5
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
 
@@ -63,10 +66,47 @@ def exports(runtime: str, component: ComponentSpec) -> list[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in component.env.items() if name not in hidden]
 
 
+def leave_none(runtime: str, container: str) -> list[str]:
+    """Return the lines of a script by which no container outlives the script that runs it.
+
+    A container of Podman is no child of it, and need not be in the job's control group. If a signal ends
+    ``podman run`` when it has made a container but does not hand signals on yet, that container stays for ever.
+    So the shell outlives it, and removes the container in whatever state that is. A shell that is killed without
+    a warning, or before it is through, cannot: a worker then ends when it has lost its scheduler, but a container
+    that was not started stays.
+
+    Parameters
+    ----------
+    runtime : str
+        ``none``, ``apptainer`` or ``podman``.
+    container : str
+        Its name, quoted for a shell.
+    """
+    if runtime != "podman":
+        return []
+    # Only when podman has ended can it make no container any more. What fails must not keep the rest from
+    # being done, not even under `set -e`.
+    end = "{ kill $!; wait $!; } 2>/dev/null || :"
+    return [
+        'contained() { "$@" & wait $!; }',
+        f"ended() {{ trap '' INT TERM; {end}; podman rm --force --ignore {container} >/dev/null; }}",
+        "trap ended EXIT",
+        "trap exit INT TERM",
+    ]
+
+
 def python_command(
-    runtime: str, component: ComponentSpec, python: str, binds: Iterable[Bind], variables: Iterable[str]
+    runtime: str,
+    component: ComponentSpec,
+    python: str,
+    binds: Iterable[Bind],
+    variables: Iterable[str],
+    *,
+    container: str,
 ) -> str:
-    """Return the command that starts Python, quoted for a shell.
+    """Return the last command of a script, which starts Python, quoted for a shell.
+
+    It takes the place of the shell, so that signals reach it, or needs the lines of :func:`leave_none`.
 
     Parameters
     ----------
@@ -80,14 +120,17 @@ def python_command(
         What the container needs besides the component's mounts.
     variables : iterable of str
         Names of variables of the job that a worker is to have; ``NAME*`` is all that begin so.
+    container : str
+        Name of the container, quoted for a shell, where the runtime gives names.
     """
     if runtime == "none" or component.image is None:
-        return shlex.quote(python)
+        return f"exec {shlex.quote(python)}"
     mounts = {there: Bind(here, there) for here, there in component.mounts.items()}
     for bind in binds:
         mounts.setdefault(bind.destination, bind)
-    words = _apptainer(component, mounts) if runtime == "apptainer" else _podman(component, mounts, variables)
-    return shlex.join([*words, python])
+    if runtime == "apptainer":
+        return f"exec {shlex.join([*_apptainer(component, mounts), python])}"
+    return f"contained podman run --name {container} {shlex.join([*_podman(component, mounts, variables), python])}"
 
 
 def _apptainer(component: ComponentSpec, mounts: dict[str, Bind]) -> list[str]:
@@ -100,6 +143,7 @@ def _apptainer(component: ComponentSpec, mounts: dict[str, Bind]) -> list[str]:
 
 
 def _podman(component: ComponentSpec, mounts: dict[str, Bind], variables: Iterable[str]) -> list[str]:
+    """Return what follows the name of the container."""
     gpus = ["--device", "nvidia.com/gpu=all"] if component.resources.gpus else []
     binds = [word for bind in mounts.values() for word in ("--volume", str(bind))]
     # What a shell script exports is not known by name. What the image says goes before it.
@@ -112,4 +156,6 @@ def _podman(component: ComponentSpec, mounts: dict[str, Bind], variables: Iterab
     image = (component.image or "").removeprefix("docker://")
     # As the first process of a namespace of its own it would ignore that it is to end until it has begun to listen.
     host = ["--network=host", "--pid=host"]
-    return ["podman", "run", "--rm", *host, *gpus, *binds, *everything, *passed, image]
+    # The shell stops the container. A worker that is told twice would end without a word to its scheduler.
+    end = ["--rm", "--sig-proxy=false", f"--stop-timeout={_STOP_S}"]
+    return [*end, *host, *gpus, *binds, *everything, *passed, image]

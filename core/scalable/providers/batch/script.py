@@ -21,7 +21,7 @@ from typing import Any
 
 from scalable.errors import MissingExtra, ProviderError
 from scalable.pools.shape import PoolShape
-from scalable.providers.batch.containers import Bind, exports, python_command, runtime_of
+from scalable.providers.batch.containers import Bind, exports, leave_none, python_command, runtime_of
 from scalable.providers.batch.systems import BatchSystem
 from scalable.providers.batch.words import MIB, WORDS, Booking
 from scalable.providers.environment import thread_environment
@@ -111,7 +111,8 @@ def job_script(
 
     The job's log is ``POOL-ID.log`` in the log directory, where ``ID`` is what the batch
     system's commands call the job (``123_4`` in an array of Slurm); PBS names its logs itself.
-    The worker takes the place of the shell (``exec``), so that signals reach it.
+    The worker takes the place of the shell (``exec``), so that signals reach it; for a container of
+    Podman the shell stays, and removes it in the end.
 
     Parameters
     ----------
@@ -140,6 +141,8 @@ def job_script(
     component = shape.component
     booking = _booking(system, component, launch, workers, array=array, pool=shape.name)
     words = WORDS[system.name](system, options, booking)
+    # Names of workers are not used twice in a run.
+    container = f"{shlex.quote(launch.run_id)}-{_worker_name(system, shape.name, group, 1, array=array)}"
     given: dict[str, Any] = {
         "scheduler": shlex.quote(launch.scheduler_address),
         "name": _worker_name(system, shape.name, group, workers, array=array),
@@ -149,9 +152,9 @@ def job_script(
         "processes": workers,
         "nanny": True,
         "death_timeout": _DEATH_TIMEOUT_S,
-        "python": f"exec {_python(system, options, component, launch)}",
+        "python": _python(system, options, component, launch, container),
         "worker_extra_args": _worker_arguments(options, shape, launch),
-        "job_script_prologue": [*words.prologue, *_prologue(options, shape)],
+        "job_script_prologue": [*words.prologue, *_prologue(options, shape, container)],
         "job_extra_directives": [*words.directives, *options.job_extra_directives],
         "config_name": _SECTION,
         **words.arguments,
@@ -236,7 +239,7 @@ def _preload_file(component: ComponentSpec) -> Path | None:
     return Path(script).absolute() if script is not None and script.endswith((".py", ".sh")) else None
 
 
-def _prologue(options: BatchOptions, shape: PoolShape) -> list[str]:
+def _prologue(options: BatchOptions, shape: PoolShape, container: str) -> list[str]:
     component = shape.component
     own = thread_environment(component, shape.threads) | _NO_PAGES
     lines = [f"export {name}={shlex.quote(value)}" for name, value in own.items()]
@@ -244,10 +247,13 @@ def _prologue(options: BatchOptions, shape: PoolShape) -> list[str]:
     script = _preload_file(component)
     if script is not None and script.suffix == ".sh":
         lines.append(f". {shlex.quote(str(script))} || exit")
-    return lines + exports(runtime_of(options, component), component)
+    runtime = runtime_of(options, component)
+    return lines + exports(runtime, component) + leave_none(runtime, container)
 
 
-def _python(system: BatchSystem, options: BatchOptions, component: ComponentSpec, launch: Launch) -> str:
+def _python(
+    system: BatchSystem, options: BatchOptions, component: ComponentSpec, launch: Launch, container: str
+) -> str:
     runtime = runtime_of(options, component)
     python = options.python or (sys.executable if runtime == "none" else "python3")
     binds = []
@@ -260,7 +266,7 @@ def _python(system: BatchSystem, options: BatchOptions, component: ComponentSpec
     if runtime != "none" and wrong is not None:
         raise ProviderError(f"{wrong} cannot be bound into a container: the path holds a ':' or ','")
     variables = (*thread_environment(component, 1), *_NO_PAGES, f"{system.variables}*")
-    return python_command(runtime, component, python, binds, variables)
+    return python_command(runtime, component, python, binds, variables, container=container)
 
 
 def _worker_arguments(options: BatchOptions, shape: PoolShape, launch: Launch) -> list[str]:
