@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("throughput", "telemetry", "startup", "counts", "slurm", "past", "advisors")
+BENCHMARKS = (
+    "throughput",
+    "telemetry",
+    "startup",
+    "counts",
+    "slurm",
+    "past",
+    "advisors",
+    "planning",
+    "scaling_tick",
+    "scaling",
+    "scaling_live",
+)
 
 
 def main(names: list[str]) -> int:

@@ -15,7 +15,11 @@ def cost(tasks: int) -> float:
     """Return microseconds to read all counts with so many tasks in line under three tags."""
     counter = DemandCounter()
     tags = ("a", "b", "c")
-    known = {str(i): SimpleNamespace(resource_restrictions={tags[i % 3]: 1.0}) for i in range(tasks)}
+    prefix = SimpleNamespace(name="task")
+    known = {
+        str(i): SimpleNamespace(resource_restrictions={tags[i % 3]: 1.0}, prefix=prefix, dependencies=())
+        for i in range(tasks)
+    }
     counter._scheduler = SimpleNamespace(tasks=known)
     for key in known:
         counter.transition(key, "released", "waiting")
@@ -24,7 +28,7 @@ def cost(tasks: int) -> float:
     for _ in range(5):
         begin = time.thread_time()
         for _ in range(READS):
-            total = sum(one.ready for one in counter.demand.values())
+            total = sum(one.ready for one in counter.kinds.values())
         best = min(best, (time.thread_time() - begin) / READS * 1e6)
     assert total == tasks
     return best

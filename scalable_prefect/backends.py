@@ -87,17 +87,25 @@ class SessionBackend:
         Started if it is not yet.
     owned : bool
         Whether to close it in the end.
+    objective, policy : str, optional
+        How its pools are sized; default is the manifest's numbers.
     """
 
-    def __init__(self, session: ScalableSession, *, owned: bool) -> None:
+    def __init__(
+        self, session: ScalableSession, *, owned: bool, objective: str | None = None, policy: str | None = None
+    ) -> None:
         self.session = session
+        self._objective = objective
+        self._policy = policy
         self.signposts = Signposts.of(session)
         self._owned = owned
         self._opened = False
 
     def open(self, on_loss: OnLoss) -> None:
         """Start the session."""
-        self.session.start()
+        asked = self._objective is not None or self._policy is not None
+        plan = self.session.plan(objective=self._objective, policy=self._policy) if asked else None
+        self.session.start(plan)
         self._opened = True
         self.dask.register_plugin(Ledger())
         self.dask.subscribe_topic(LOST, lambda event: on_loss(**event[1]))

@@ -73,6 +73,11 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         Use this one, in place of all the above, and leave it open.
     advise : bool, optional
         Whether to take the advice of past runs; default is what the manifest says.
+    objective : str, optional
+        What the pools are sized for: ``"minimize cost"``, ``"minimize time"`` or ``"balance"``;
+        default is the manifest's numbers.
+    policy : str, optional
+        How: ``"safe"``, ``"aggressive"`` or ``"manual"``.
     drain_seconds : float
         How long to wait, when a flow ends, for task runs that it did not wait for; those
         that have not ended by then are cancelled. Default 60.
@@ -95,6 +100,8 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         session: ScalableSession | None = None,
         *,
         advise: bool | None = None,
+        objective: str | None = None,
+        policy: str | None = None,
         drain_seconds: float = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -104,6 +111,8 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         self.objectives = dict(objectives) if objectives is not None else None
         self.session = session
         self.advise = advise
+        self.objective = objective
+        self.policy = policy
         self.drain_seconds = drain_seconds
         self._family = _Family()
         self._dispatcher: Dispatcher | None = None
@@ -119,6 +128,8 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             self.objectives,
             self.session,
             advise=self.advise,
+            objective=self.objective,
+            policy=self.policy,
             drain_seconds=self.drain_seconds,
         )
         twin._family = self._family  # noqa: SLF001  (its own class)
@@ -233,7 +244,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
     @property
     def _settings(self) -> tuple[Any, ...]:
         own = (self.manifest, self.target, self.overlay, self.objectives, self.session)
-        return (*own, self.advise, self.drain_seconds)
+        return (*own, self.advise, self.objective, self.policy, self.drain_seconds)
 
     def _open(self) -> Dispatcher:
         if self._dispatcher is None:
@@ -256,7 +267,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         session = ScalableSession.from_yaml(
             path, target=self.target, overlay=self.overlay, objectives=self.objectives, advise=self.advise
         )
-        return SessionBackend(session, owned=True)
+        return SessionBackend(session, owned=True, objective=self.objective, policy=self.policy)
 
     def _note(self, flow: FlowRunContext | None) -> None:
         self._flow_run = flow.flow_run if flow is not None else None

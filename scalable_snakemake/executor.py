@@ -18,6 +18,8 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from scalable_snakemake import facts
 
 if TYPE_CHECKING:
+    from scalable import TaskGroup
+    from scalable_snakemake.placement import Placement
     from scalable_snakemake.run import Run, Submission
 
 __all__ = ["Executor"]
@@ -91,7 +93,7 @@ class Executor(RemoteExecutor):
         try:
             run = self._opened()
             if not run.started:
-                self._say(run.start())
+                self._say(run.start(self._outlook(run)))
         except Exception as error:  # noqa: BLE001  (raised here, it would be reported once more for each job)
             self._broken_off = "failed"
             self.workflow.scheduler.executor_error_callback(WorkflowError(f"Scalable could not start: {error}"))
@@ -100,6 +102,24 @@ class Executor(RemoteExecutor):
             self._hand_over(run, job)
         except Exception as error:  # noqa: BLE001  (one job's trouble must not end the workflow)
             self.report_job_error(SubmittedJobInfo(job), msg=facts.wording_of(f"not submitted: {error}", job))
+
+    def _outlook(self, run: Run) -> list[TaskGroup] | None:
+        """Return what is going to run, for the plan; ``None`` if that cannot be told beforehand."""
+        from scalable_snakemake.outlook import outlook  # noqa: PLC0415  (a run with nothing to do needs no plan)
+
+        workflow: Any = self.workflow
+        dag = workflow.dag
+        jobs = [job for job in dag.needrun_jobs() if not job.is_local]
+
+        def place(job: Any) -> tuple[Placement, int]:
+            placement = run.place(facts.members_of(job), int(job.threads))
+            return placement, run.slots(placement)
+
+        try:
+            return outlook(jobs, lambda job: dag.dependencies.get(job, ()), place)
+        except Exception as error:  # noqa: BLE001  (resources may be functions of files that are not there yet)
+            self._say(f"the plan is made without the DAG: {type(error).__name__}: {error}")
+            return None
 
     def _hand_over(self, run: Run, job: Any) -> None:
         asked = int(job.threads)

@@ -19,6 +19,7 @@ from scalable_snakemake.placement import Member, Placement, PlacementError, Plac
 if TYPE_CHECKING:
     from distributed import Future
 
+    from scalable import Plan, TaskGroup
     from scalable_snakemake.settings import ExecutorSettings
 
 __all__ = ["Run", "Submission"]
@@ -82,6 +83,7 @@ class Run:
         self._session = ScalableSession.from_yaml(
             settings.manifest, target=settings.target, overlay=settings.overlay, advise=settings.advise or None
         )
+        self._settings = settings
         self._placer = Placer(self._session.spec, self._session.route, self._session.threads)
         self._client: ScalableClient | None = None
 
@@ -100,8 +102,17 @@ class Run:
         """Return where a job goes; see :meth:`Placer.place`."""
         return self._placer.place(members, threads)
 
-    def start(self) -> str:
+    def slots(self, placement: Placement) -> int:
+        """Return how many jobs like one a worker runs at a time."""
+        return max(1, self._session.threads(placement.pools[0]) // placement.threads)
+
+    def start(self, tasks: Iterable[TaskGroup] | None = None) -> str:
         """Start scheduler and pools, and return one line about them.
+
+        Parameters
+        ----------
+        tasks : iterable of TaskGroup, optional
+            What is going to run, for the plan.
 
         Raises
         ------
@@ -114,10 +125,13 @@ class Run:
         logging.getLogger("distributed.scheduler").addFilter(_told_better_by_us)
         # A job whose worker died is Snakemake's to repeat. Dask would start it again by itself.
         with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-            self._client = self._session.start()
+            self._client = self._session.start(self._planned(tasks))
         spec = self._session.spec
         pools = ", ".join(f"{name} ({self._session.threads(name)} threads)" for name in spec.components)
         return f"target '{spec.target}', workers of {pools}; {self.whereabouts}"
+
+    def _planned(self, tasks: Iterable[TaskGroup] | None) -> Plan:
+        return self._session.plan(tasks=tasks, objective=self._settings.objective, policy=self._settings.policy)
 
     def submission(
         self,

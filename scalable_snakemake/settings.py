@@ -36,6 +36,8 @@ class ExecutorSettings(ExecutorSettingsBase):
         Which of its targets; default is ``SCALABLE_TARGET``, or the only one.
     overlay : str or None
         An overlay, by name or as a file, in place of the one that the target names.
+    objective, policy : str or None
+        What to aim at, and how; default is the manifest's numbers.
     advise : bool
         Whether to take the advice of past runs, even if the manifest does not say so.
     """
@@ -63,6 +65,21 @@ class ExecutorSettings(ExecutorSettingsBase):
             "metavar": "NAME",
             "parse_func": _absolute_file,
             "unparse_func": str,
+        },
+    )
+    objective: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Size the pools for the workflow: 'minimize cost', 'minimize time' or 'balance' "
+            "(default: the manifest's numbers).",
+            "metavar": "NAME",
+        },
+    )
+    policy: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "How to size them: 'safe', with headroom, 'aggressive', by medians, or 'manual'.",
+            "metavar": "NAME",
         },
     )
     advise: bool = field(

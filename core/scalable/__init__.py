@@ -14,29 +14,40 @@ if TYPE_CHECKING:
     from scalable.client import ScalableClient
     from scalable.errors import ScalableError
     from scalable.ml import LearnedAdvisor
+    from scalable.planning import Plan, TaskGroup
     from scalable.providers.batch.cluster import SlurmCluster
+    from scalable.scaling.adaptive_scaler import AdaptiveScaler
+    from scalable.scaling.model import ScaleDecision
     from scalable.session import ScalableSession
     from scalable.telemetry.measure import mark_failed
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AdaptiveScaler": "scalable.scaling.adaptive_scaler",
     "LearnedAdvisor": "scalable.ml",
+    "Plan": "scalable.planning",
     "ResourceAdvisor": "scalable.advisors",
     "ScalableClient": "scalable.client",
     "ScalableError": "scalable.errors",
     "ScalableSession": "scalable.session",
+    "ScaleDecision": "scalable.scaling.model",
     "SlurmCluster": "scalable.providers.batch.cluster",
+    "TaskGroup": "scalable.planning",
     "mark_failed": "scalable.telemetry.measure",
 }
 
 __all__ = [
+    "AdaptiveScaler",
     "LearnedAdvisor",
+    "Plan",
     "ResourceAdvisor",
     "ScalableClient",
     "ScalableError",
     "ScalableSession",
+    "ScaleDecision",
     "SlurmCluster",
+    "TaskGroup",
     "__version__",
     "mark_failed",
 ]

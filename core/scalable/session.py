@@ -10,29 +10,35 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from scalable.errors import ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
+from scalable.errors import Issue, ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
 from scalable.manifest import load
 from scalable.planning import Advice, Bounds, Plan, make_plan
+from scalable.planning.foresee import foresee
 from scalable.pools.shape import base_of
 from scalable.providers import registry
+from scalable.providers.prices import provider_rates
 from scalable.settings import Settings
 from scalable.spec import DeploymentSpec, resolve
 from scalable.telemetry.facts import facts_of
+from scalable.telemetry.history import list_runs
 from scalable.telemetry.recorder import Recorder, RunStatus, new_run_id
 
 if TYPE_CHECKING:
     from scalable.client import ScalableClient
+    from scalable.planning import TaskGroup
     from scalable.planning.counsel import Counsel, Guide
     from scalable.pools.cluster import PoolCluster
     from scalable.pools.routing import Router
+    from scalable.pricing import Rate
     from scalable.providers.base import DeploymentProvider
     from scalable.scaling.controller import Controller
+    from scalable.telemetry.past import Past
     from scalable.telemetry.probe import TaskProbe
 
 __all__ = ["ScalableSession", "TagProgress"]
@@ -139,19 +145,44 @@ class ScalableSession:
 
     def validate(self) -> ValidationReport:
         """Return what the manifest's reader and the provider have to say; nothing is started."""
-        return ValidationReport((*self._warnings.issues, *self._provider.validate(self.spec).issues))
+        return ValidationReport(
+            (*self._warnings.issues, *self._provider.validate(self.spec).issues, *self._check_scaling())
+        )
 
-    def plan(self, *, dry_run: bool = False, objective: str | None = None, policy: str | None = None) -> Plan:
-        """Return what would be asked of the provider.
+    def _check_scaling(self) -> tuple[Issue, ...]:
+        if getattr(self.spec.options, "scaling", None) is None:
+            return ()
+        from scalable.scaling.choice import policy_of  # noqa: PLC0415  (only where somebody chose)
+
+        try:
+            policy_of(self.spec)
+        except PlanError as error:
+            return (self.spec.issue("E_BAD_SCALING", f"targets.{self.spec.target}.scaling", str(error)),)
+        return ()
+
+    def plan(
+        self,
+        *,
+        dry_run: bool = False,
+        objective: str | None = None,
+        policy: str | None = None,
+        tasks: Iterable[TaskGroup] | None = None,
+    ) -> Plan:
+        """Return what would be asked of the provider, and what is expected of it.
+
+        Without objective and policy these are the manifest's numbers, unless the manifest has
+        ``objectives`` and nothing of its tasks is a guess.
 
         Parameters
         ----------
         dry_run : bool
             Kept for callers that say so; planning never starts anything.
-        objective : str, optional
-            What to aim at.
-        policy : str, optional
-            How to get there.
+        objective : {"minimize cost", "minimize time", "balance"}, optional
+            What to aim at, within the bounds that ``objectives`` set.
+        policy : {"safe", "aggressive", "manual"}, optional
+            With headroom, by medians, or as the manifest says.
+        tasks : iterable of TaskGroup, optional
+            What is known to run, in place of the manifest's tasks.
 
         Raises
         ------
@@ -161,9 +192,32 @@ class ScalableSession:
         del dry_run
         limits = self._provider.limits(self.spec)
         advice = self._take_advice()
-        return make_plan(
-            advice.spec, limits, objective=objective, policy=policy, advice=advice if self._advise else None
+        foresight = foresee(
+            advice.spec,
+            limits.maximum,
+            past=self._past(),
+            rates=provider_rates(self._provider, advice.spec),
+            threads={shape.name: shape.threads for shape in self._provider.shapes(advice.spec)},
+            tasks=tasks,
         )
+        return make_plan(
+            advice.spec,
+            limits,
+            objective=objective,
+            policy=policy,
+            advice=advice if self._advise else None,
+            foresight=foresight,
+        )
+
+    def _past(self) -> Past | None:
+        """Return what past runs measured; ``None`` if there are none that can be read."""
+        from scalable.telemetry.past import read_past  # noqa: PLC0415  (DuckDB is only for those who look back)
+
+        try:
+            return read_past(self._settings.runs_dir) if list_runs(self._settings.runs_dir) else None
+        except ScalableError as error:
+            logger.warning("past runs are not looked at: %s", error)
+            return None
 
     def _take_advice(self) -> Advice:
         """Return what is to run, with what past runs advise; asked once, so that the plan and the run agree."""
@@ -187,6 +241,10 @@ class ScalableSession:
         )
         self._counsel = Counsel(self._settings.runs_dir, bounds)
         return self._counsel.advice(self.spec)
+
+    def _rates(self, spec: DeploymentSpec) -> dict[str, Rate]:
+        """Return what a worker of each pool costs, where that is known."""
+        return provider_rates(self._provider, spec)
 
     def route(self, tag: str | None = None, task: str | None = None) -> str:
         """Return the pool to which a task goes.
@@ -260,19 +318,27 @@ class ScalableSession:
         for warning in report.warnings:
             logger.warning("%s", warning)
         plan = plan or self.plan()
-        if strangers := set(plan.scale_plan) - set(self.spec.components):
-            raise PlanError(f"the plan is for other pools ({', '.join(sorted(strangers))}) than this target has")
+        plan.check(self.spec)
         self.run_id = new_run_id(self.spec.project)
         self.run_dir = self._settings.runs_dir / self.run_id if self._settings.telemetry else None
         with contextlib.ExitStack() as undo:
             recorder = Recorder(self.run_dir)
             undo.push(lambda _kind, error, _trace: recorder.finish(_status_of(error), {}))
             self._write_facts(recorder, plan)
-            spec = self._take_advice().spec
+            spec = plan.fitted(self._take_advice().spec)
             cluster = self._provider.build_cluster(replace(spec, run_id=self.run_id, run_dir=self.run_dir))
             undo.callback(self._provider.close, cluster)
             cluster.recorder = recorder
-            run = _Run(self._provider, cluster, recorder, router=self.router, spec=spec, plan=plan)
+            run = _Run(
+                self._provider,
+                cluster,
+                recorder,
+                router=self.router,
+                spec=spec,
+                plan=plan,
+                rates=self._rates(spec),
+                runs_dir=self._settings.runs_dir,
+            )
             undo.callback(run.client.close)
             if self._counsel is not None:
                 run.follow(self._counsel.guide(spec, self.run_id))
@@ -379,9 +445,12 @@ class _Run:
         router: Router,
         spec: DeploymentSpec,
         plan: Plan,
+        rates: Mapping[str, Rate],
+        runs_dir: Path,
     ) -> None:
         from scalable.client import ScalableClient  # noqa: PLC0415  (Dask is not needed to validate or plan)
-        from scalable.scaling.controller import Controller  # noqa: PLC0415
+        from scalable.pricing import Meter  # noqa: PLC0415
+        from scalable.scaling.begin import controller_of  # noqa: PLC0415
         from scalable.telemetry.probe import TaskProbe  # noqa: PLC0415
 
         self.provider = provider
@@ -392,7 +461,15 @@ class _Run:
         cluster.sync(cluster.add_plugin, self.probe)
         telemetry = recorder.directory is not None
         self.client = ScalableClient(cluster, router, spec.tasks, self.probe if telemetry else None)
-        self.controller: Controller = Controller(cluster, plan.limits, router, recorder)
+        cluster.demand_counter.size_of = self.probe.size_of
+        self.meter = Meter(rates)
+        self.meter.record_prices(
+            recorder, {name: one.shape.component.resources.cpus for name, one in cluster.pools.items()}
+        )
+        self.controller: Controller = controller_of(
+            cluster, router, spec, plan, recorder, rates=rates, meter=self.meter, runs_dir=runs_dir
+        )
+        cluster.on_worker = self.meter.take
         self._tasks = spec.tasks
         self._guide: Guide | None = None
         cluster.on_new_pool = router.add
@@ -430,6 +507,7 @@ class _Run:
         """Close all of it, in order, whatever fails on the way."""
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self.recorder.finish(status, self.probe.counts))
+            stack.callback(lambda: self.meter.record_totals(self.recorder))
             stack.callback(self.leave)
             stack.callback(self.provider.close, self.cluster)
             stack.callback(self.cluster.sync, self._settle)
@@ -439,13 +517,12 @@ class _Run:
     def progress(self) -> tuple[TagProgress, ...]:
         """Return how far the tasks of each tag are."""
         live: dict[str, list[int]] = {}
-        demands = self.cluster.demand_counter.demand
-        for requirement, demand in list(demands.items()):
+        for requirement, (blocked, ready) in self.cluster.demand_counter.by_requirement().items():
             labels = [label for label, _ in requirement] or [""]
             tag = next((label for label in labels if label in self.cluster.pools), labels[0])
             row = live.setdefault(tag, [0, 0])
-            row[0] += demand.blocked
-            row[1] += demand.ready
+            row[0] += blocked
+            row[1] += ready
         rows = []
         for tag in dict.fromkeys((*self.cluster.pools, *live, *list(self.probe.counts_by_tag))):
             blocked, ready = live.get(tag, (0, 0))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scalable.advisors import usage
 from scalable.cli import main
 from scalable.cli.advise import _features
 from scalable.planning import counsel
@@ -53,6 +54,26 @@ def test_the_json_has_exactly_the_keys_that_programs_rely_on(history: Path, caps
     assert found["resources"] == {"demeter": {"cpus": 1, "memory": "512M", "walltime": "00:02:00"}}
     assert found["confidence"] == round(39 / 41, 4)
     assert found["model_type"] == "quantile"
+
+
+def test_what_would_be_saved_is_money_where_memory_has_a_price(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["advise", "--all", *QUANTILE]) == 0
+    assert "SAVED $" not in capsys.readouterr().out
+    (folder,) = (one for one in history.iterdir() if one.name.startswith("run-"))
+    price = {"event": "price", "tag": "demeter", "usd_per_s": 0.01, "usd_per_gb_h": 6.0}
+    usage._prices.cache_clear()
+    (folder / "cost.jsonl").write_text(json.dumps(price) + "\n")
+
+    assert main(["advise", "--all", *QUANTILE]) == 0
+    titles, simulate, _ = capsys.readouterr().out.splitlines()
+    assert titles.endswith("SAVED GB·h  SAVED $")
+    # 40 minutes in workers of 8G, of which 512M were needed.
+    assert simulate.split()[-1] == "30.00"
+    assert main(["advise", "--all", *QUANTILE, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["tasks"]
+    assert {row["task"]: row["saved_usd"] for row in rows}["simulate"] == pytest.approx(40 / 60 * 7.5 * 6)
 
 
 def test_confidence_and_several_folders_of_runs_count(

@@ -70,7 +70,7 @@ def test_errors_have_the_exit_code_of_their_branch(
     assert "no pool of this target offers tag 'nowhere'" in capsys.readouterr().err
     assert main([*run, str(tmp_path / "missing.py")]) == 1
     assert main(["run", str(tmp_path / "missing.yaml"), "--workflow", str(workflow)]) == 2
-    assert main(["plan", str(manifest()), "--target", "threads", "--objective", "minimize cost"]) == 3
+    assert main(["plan", str(manifest()), "--target", "threads", "--objective", "cheap"]) == 3
 
 
 def test_plan_prints_workers_by_pool(manifest: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 import scalable
+from scalable import ScalableSession
 from scalable.errors import Issue, ManifestInvalid, ProviderUnavailable
 from scalable.manifest import CODES, load
 from scalable.providers import registry
@@ -32,7 +33,10 @@ TARGETS = {
     "E_UNKNOWN_PROVIDER": "provider: lokal",
     "E_UNKNOWN_OVERLAY": "provider: local, overlay: big",
     "E_UNKNOWN_OBJECTIVE_KEY": "provider: local, objectives: {budget: 3}",
+    "E_UNKNOWN_PRICE_KEY": "provider: slurm, price: {core_hours: 0.02}",
+    "E_BAD_PRICE": "provider: slurm, price: {core_hour: -0.02}",
     "E_BAD_VALUE": "provider: aws, cluster_type: fargat",
+    "E_TARGET_REF": "provider: hybrid, primary: t, secondary: s",
     "W_UNSET_VARIABLE": 'provider: slurm, account: "${ACCOUNT}"',
 }
 
@@ -117,6 +121,11 @@ def _queued(component: str, task: str = "component: a", target: str = "provider:
     return registry.check(resolve(read(text, target="t"))).issues
 
 
+def _scaled(scaling: str) -> tuple[Issue, ...]:
+    text = HEAD + f"targets: {{t: {{provider: local, scaling: {scaling}}}}}\n"
+    return ScalableSession(resolve(read(text, target="t"))).validate().issues
+
+
 OTHERS: dict[str, Callable[[], tuple[Issue, ...]]] = {
     "E_UNREADABLE": _unreadable,
     "E_PROVIDER_UNAVAILABLE": _provider_unavailable,
@@ -124,6 +133,7 @@ OTHERS: dict[str, Callable[[], tuple[Issue, ...]]] = {
     "E_NO_TARGET": _no_target,
     "E_MISSING_FILE": lambda: _checked("preload_script: nowhere.py"),
     "E_TOO_FEW_WORKERS": lambda: _checked("cpus: 1}, b: {cpus: 1"),
+    "E_BAD_SCALING": lambda: _scaled("{policy: vanila}"),
     "W_ENV_NEEDS_PROCESSES": lambda: _checked("env: {A: b}"),
     "W_PRELOAD_NEEDS_PROCESSES": lambda: _checked("preload_script: modules.sh"),
     "E_NEEDS_MEMORY": lambda: _queued("cpus: 1"),
@@ -134,6 +144,9 @@ OTHERS: dict[str, Callable[[], tuple[Issue, ...]]] = {
     "W_MOUNTS_NEED_CONTAINER": lambda: _queued("memory: 1G, mounts: {/a: /b}"),
     "W_MEMORY_STEP": lambda: _queued("memory: 1G", "component: a, memory_step: 1G"),
     "W_NOT_BOOKED": lambda: _queued("memory: 1G", target="provider: sge"),
+    "W_NO_PRICE": lambda: _queued(
+        "memory: 1G", target="provider: gcp, zone: us-central1-a, machine_type: n9-standard-2"
+    ),
     "W_INSECURE": lambda: _queued("memory: 1G", target="provider: slurm, insecure: true"),
 }
 

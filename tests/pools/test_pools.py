@@ -159,7 +159,7 @@ def test_a_run_moves_a_worker_to_a_pool_that_has_work_and_none(manifest: Callabl
         assert client.worker_count("postprocess") == 0
         assert client.submit(big, 2, tag="postprocess").result(timeout=20) == bytes(2)
         assert client.submit(big, 3, tag="simulate").result(timeout=20) == bytes(3)
-    decisions = records(session.run_dir, "scaling")
+    decisions = [each for each in records(session.run_dir, "scaling") if each["event"] == "scale_decision"]
     assert [(each["tag"], each["direction"]) for each in decisions[:2]] in (
         [("simulate", "down"), ("postprocess", "up")],
         [("postprocess", "up"), ("simulate", "down")],
@@ -191,12 +191,12 @@ def test_demand_counts_follow_tasks_and_end_at_nothing(manifest: Callable[..., P
         GATE.clear()
         first = bench.client.map(wait_for_gate, range(5), tag="simulate")
         after = bench.client.submit(one, first, tag="postprocess")
-        demand = bench.cluster.demand_counter.demand
-        bench.wait(lambda: (("simulate", 1.0),) in demand and demand[("simulate", 1.0),].ready == 5)
-        assert demand[("postprocess", 1.0),].blocked == 1
+        demand = bench.cluster.demand_counter.by_requirement
+        simulate, postprocess = (("simulate", 1.0),), (("postprocess", 1.0),)
+        bench.wait(lambda: demand().get(simulate) == (0, 5) and demand().get(postprocess) == (1, 0))
         GATE.set()
         assert after.result() == 1
-        bench.wait(lambda: all(not each.ready and not each.blocked for each in demand.values()))
+        bench.wait(lambda: all(counts == (0, 0) for counts in demand().values()))
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ BATCH: dict[str, Any] = {
     "workers_per_job": 2,
     "threads_per_worker": 1,
     "insecure": True,
+    "scaling": "no",
 }
 
 FULL: dict[str, dict[str, Any]] = {
@@ -42,8 +43,17 @@ FULL: dict[str, dict[str, Any]] = {
         "containers": "none",
         "adaptive": {"min": 1, "max": 4},
         "dashboard": True,
+        "scaling": "no",
     },
     "slurm": {**BATCH, "qos": "high", "reservation": "r1"},
+    "hybrid": {
+        "primary": "hpc",
+        "secondary": "aws",
+        "remote": True,
+        "interface": "eth0",
+        "scheduler_port": 8786,
+        "scaling": {"policy": "fixed_elastic", "interval": "1s"},
+    },
     "kubernetes": {
         "namespace": "scalable",
         "image": "ghcr.io/jgcri/scalable-worker:latest",
@@ -54,8 +64,10 @@ FULL: dict[str, dict[str, Any]] = {
         "service_account": "runner",
         "image_pull_secrets": ["regcred"],
         "max_workers": 16,
+        "scaling": "no",
     },
     "aws": {
+        "scaling": "no",
         "region": "us-east-1",
         "cluster_type": "fargate",
         "image": "ghcr.io/jgcri/scalable-worker:latest",
@@ -74,6 +86,7 @@ FULL: dict[str, dict[str, Any]] = {
         "scheduler_timeout": "5m",
     },
     "gcp": {
+        "scaling": "no",
         "project_id": "energy-1",
         "zone": "us-east1-c",
         "machine_type": "n1-standard-8",
@@ -95,6 +108,8 @@ FULL: dict[str, dict[str, Any]] = {
     },
 }
 
+NEEDED = {"hybrid": {"primary": "here", "secondary": "there"}}
+
 # What a provider refuses, or refuses beside what is tried.
 NOT_TAKEN = {"aws": {"instance_type"}, "htcondor": {"queue"}}
 
@@ -113,19 +128,21 @@ def test_a_provider_takes_all_its_options(name: str) -> None:
     assert model.model_validate(FULL[name]).model_fields_set == taken
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "hybrid"])
 def test_no_option_is_required(name: str) -> None:
     assert options_model(name).model_validate({}).model_fields_set == set()
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_an_option_that_there_is_not_is_refused(name: str) -> None:
-    assert words(options_model(name), max_worker=1) == ["extra_forbidden Extra inputs are not permitted"]
+    assert words(options_model(name), **NEEDED.get(name, {}), max_worker=1) == [
+        "extra_forbidden Extra inputs are not permitted"
+    ]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_options_cannot_be_changed(name: str) -> None:
-    options = options_model(name).model_validate({})
+    options = options_model(name).model_validate(NEEDED.get(name, {}))
     with pytest.raises(ValidationError, match="frozen"):
         options.max_workers = 3  # type: ignore[attr-defined]
 
@@ -137,6 +154,7 @@ def test_the_local_defaults_are_those_of_the_documents() -> None:
         "processes": False,
         "containers": "none",
         "adaptive": None,
+        "scaling": None,
         "dashboard": False,
     }
 
@@ -261,3 +279,7 @@ def test_a_toleration_is_checked_as_strictly() -> None:
 
 def test_a_flag_of_the_cloud_is_true_or_false() -> None:
     assert words(GcpOptions, preemptible="yes") == ["E_BAD_TYPE must be true or false"]
+
+
+def test_a_hybrid_target_names_both_of_its_parts() -> None:
+    assert words(options_model("hybrid"), primary="hpc") == ["missing Field required"]

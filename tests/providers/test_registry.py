@@ -47,7 +47,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
 
 def test_the_built_in_providers_are_always_listed() -> None:
     assert provider_names()[:5] == ("local", "slurm", "kubernetes", "aws", "gcp")
-    assert set(provider_names()[5:]) == {"pbs", "lsf", "sge", "htcondor", "oar"}
+    assert set(provider_names()[5:]) == {"pbs", "lsf", "sge", "htcondor", "oar", "hybrid"}
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)

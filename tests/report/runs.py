@@ -85,6 +85,18 @@ class SampleRun:
         line = {"event": "scale_decision", "at": self.start + at, "tag": tag, "from": before, "to": after}
         return self.line("scaling", line | {"direction": direction, "reason": "queue", "policy": "manual"})
 
+    def price(self, tag: str, usd_per_h: float | None, **more: Any) -> SampleRun:
+        """Note what a worker of a pool costs."""
+        per_s = None if usd_per_h is None else usd_per_h / 3600
+        source = "" if usd_per_h is None else "a table of 2026-01-01"
+        line = {"event": "price", "at": self.start, "tag": tag, "usd_per_s": per_s, "cpus": 4.0, "source": source}
+        return self.line("cost", line | more)
+
+    def paid(self, tag: str, paid_s: float, usd: float | None) -> SampleRun:
+        """Note what was paid for a pool, as a run does when it ends."""
+        line = {"event": "paid", "at": self.start, "tag": tag, "workers": 1, "paid_s": paid_s, "usd": usd}
+        return self.line("cost", line)
+
     def line(self, file: str, record: Any) -> SampleRun:
         return self.text(file, json.dumps(record) + "\n")
 

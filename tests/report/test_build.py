@@ -11,7 +11,7 @@ import pytest
 
 from scalable.errors import ScalableError
 from scalable.report import Report, TaskUse, build
-from tests.report.runs import START, SampleRun, documented_run
+from tests.report.runs import SampleRun, documented_run
 
 Sample = Callable[..., SampleRun]
 
@@ -180,7 +180,7 @@ def test_cost_is_the_sum_of_what_was_priced_and_unknown_where_nothing_was(sample
     run = sample().end(10)
     assert build(run.path).cost_usd is None
 
-    run.line("cost", {"at": START, "tag": "demeter", "usd": 0.25}).line("cost", {"at": START, "tag": "x", "usd": 0.5})
+    run.paid("demeter", 1, 0.25).paid("x", 1, 0.5)
     assert build(run.path).cost_usd == pytest.approx(0.75)
 
 

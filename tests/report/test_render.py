@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scalable.report import build, render_json, render_text
-from tests.report.runs import START, SampleRun, documented_run
+from tests.report.runs import SampleRun, documented_run
 
 Sample = Callable[..., SampleRun]
 
@@ -48,7 +48,7 @@ Files: {run.path}
 
 
 def test_what_is_rare_is_shown_where_it_happened(sample: Sample) -> None:
-    run = sample(overlay="night").end(10, "failed").line("cost", {"at": START, "usd": 1234.5})
+    run = sample(overlay="night").end(10, "failed").paid("demeter", 3600, 1234.5)
     run.task("a", "f", 0, 1, outcome="failed", error_type="ValueError", error="bad\ninput " + "x" * 500)
     run.task("b", "f", 0, None, outcome="cancelled").task("c", "f", 0, None, outcome="lost")
     run.task("d", "f", 0, 1, outcome="failed").task("d", "f", 0, 1, attempt=2)
@@ -58,7 +58,7 @@ def test_what_is_rare_is_shown_where_it_happened(sample: Sample) -> None:
     assert "Status: failed" in lines
     assert "Overlay: night" in lines
     assert "Tasks: 1 completed, 1 failed, 1 cancelled, 1 lost, 1 retried" in lines
-    assert "Cost: $1,234.50" in lines
+    assert "Cost: $1,234.50 metered" in lines
     (failure,) = [line for line in lines if "ValueError" in line]
     assert failure.startswith("  1 x ValueError in f, first a: bad input xxx")
     assert failure.endswith("...")
@@ -128,6 +128,7 @@ def test_the_json_form_keeps_its_keys(tmp_path: Path) -> None:
         "scaling": ["down", "up"],
         "efficiency": content["efficiency"],
         "cost_usd": None,
+        "cost": None,
         "failures": [],
     }
     assert sorted(content["tasks"]["by_name"][0]) == words(

@@ -1,40 +1,214 @@
-"""What the controller makes of the pools it looks at."""
+"""What the controller does to real pools when a policy decides."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from scalable.pools.pool import Member, Pool
+import pytest
+
+from scalable import ScalableClient, ScalableSession
+from scalable.pools.cluster import PoolCluster
 from scalable.pools.shape import PoolShape
-from scalable.scaling.controller import Controller
-from scalable.spec import ComponentSpec, Limits
-from scalable.telemetry.recorder import Recorder
+from scalable.scaling.controller import Controller, Means
+from scalable.scaling.guard import Guard
+from scalable.scaling.model import Observation, ScaleDecision
+from scalable.scaling.observer import Observer
+from scalable.spec import Limits
+from tests.conftest import MANIFEST, records
+
+GATE = threading.Event()
 
 
-def controller(*pools: Pool, limits: Limits) -> Controller:
-    cluster: Any = SimpleNamespace(
-        pools={pool.shape.name: pool for pool in pools},
-        demand_counter=SimpleNamespace(demand={}),
-        scale=lambda counts, reason: None,
-    )
-    router: Any = None
-    return Controller(cluster, limits, router, Recorder(None))
+def wait_for_gate(_: object) -> bool:
+    """Hold a worker that is a thread of this process until the test lets go."""
+    return GATE.wait(20)
 
 
-def pool(up: int, waiting: int, asked_at: float) -> Pool:
-    made = Pool(PoolShape(ComponentSpec("a"), 1))
-    made.desired = up + waiting
-    made.startup_s = 2.0
-    for number in range(up + waiting):
-        member = made.members[f"a-{number}"] = Member(f"a-{number}")
-        member.up, member.asked_at = number < up, asked_at
-    return made
+class Scripted:
+    """A policy that says what the test says, once."""
+
+    name = "scripted"
+    interval_s = 0.05
+    wants_groups = True
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+        self.next = ScaleDecision()
+        self.error: Exception | None = None
+
+    def decide(self, observation: Observation) -> ScaleDecision:
+        self.seen.append(observation)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        decision, self.next = self.next, ScaleDecision()
+        return decision
 
 
-def test_workers_of_no_use_go_although_others_of_their_pool_still_wait_in_a_queue() -> None:
-    watched = controller(pool(up=5, waiting=5, asked_at=0.0), limits=Limits(0, 10))
-    assert watched.tick(20.0).counts == {}
-    # Three times the twenty seconds that it had waited while nobody knew that there would be no work.
-    assert watched.tick(79.0).counts == {}
-    assert watched.tick(81.0).counts == {"a": 0}
+class Bench:
+    """A run whose pools a scripted policy scales."""
+
+    def __init__(self, session: ScalableSession) -> None:
+        self.session = session
+        self.client: ScalableClient = session.start()
+        run = session._run
+        assert run is not None
+        self.cluster: PoolCluster = run.cluster
+        run.controller.stop()
+        self.policy = Scripted()
+        self.means: dict[str, Any] = {}
+
+    def controller(self) -> Controller:
+        run = self.session._run
+        assert run is not None
+        limits = Limits(0, 8)
+        observer = Observer(self.cluster, run.router, limits, groups=True)
+        return Controller(self.cluster, observer, self.policy, Guard(), run.recorder, means=Means(**self.means))
+
+    def decide(self, decision: ScaleDecision) -> ScaleDecision:
+        """Have one decision applied at once."""
+        self.policy.next = decision
+
+        async def tick() -> ScaleDecision:
+            return self.controller().tick(time.monotonic())
+
+        return self.cluster.sync(tick)
+
+    def wait(self, what: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.02)
+
+    def up(self, pool: str = "simulate") -> int:
+        return self.client.worker_count(pool)
+
+    def hold(self, count: int, pool: str = "simulate") -> list[Any]:
+        """Keep so many workers of a pool busy."""
+        GATE.clear()
+        held = self.client.map(wait_for_gate, range(count), tag=pool)
+        workers = self.cluster.scheduler.workers
+        self.wait(lambda: sum(bool(one.processing) for one in list(workers.values())) == count)
+        return held
+
+
+@pytest.fixture
+def bench(manifest: Callable[..., Path]) -> Iterator[Bench]:
+    text = MANIFEST.replace("max_workers: 3}", "adaptive: {minimum: 2, maximum: 8}}")
+    with ScalableSession.from_yaml(manifest(text), target="threads") as session:
+        yield Bench(session)
+        GATE.set()
+
+
+def test_workers_that_are_decided_on_come_and_the_reason_is_on_record(bench: Bench) -> None:
+    bench.decide(ScaleDecision({"simulate": 3}, reasons={"simulate": "a burst"}))
+    bench.wait(lambda: bench.up() == 4)
+    bench.session.close()
+    changes = [one for one in records(bench.session.run_dir, "scaling") if one["event"] == "scale_decision"]
+    told = [(one["tag"], one["from"], one["to"], one["reason"]) for one in changes if one["policy"] == "scripted"]
+    assert told == [("simulate", 1, 4, "a burst")]
+
+
+def test_only_idle_workers_leave_however_many_are_to(bench: Bench) -> None:
+    bench.decide(ScaleDecision({"simulate": 3}))
+    bench.wait(lambda: bench.up() == 4)
+    held = bench.hold(3)
+    bench.decide(ScaleDecision(workers_to_remove={"simulate": 4}))
+    bench.wait(lambda: bench.up() == 3)
+    time.sleep(0.3)
+    assert bench.up() == 3
+    GATE.set()
+    assert bench.client.gather(held) == [True] * 3
+
+
+def test_workers_that_drain_finish_what_they_run(bench: Bench) -> None:
+    held = bench.hold(1)
+    bench.decide(ScaleDecision(workers_to_drain={"simulate": 1}, workers_to_add={"postprocess": 1}))
+    time.sleep(0.3)
+    assert not held[0].done()
+    GATE.set()
+    assert bench.client.gather(held) == [True]
+
+
+def test_a_group_leaves_by_its_name(bench: Bench) -> None:
+    bench.decide(ScaleDecision({"simulate": 2}))
+    bench.wait(lambda: bench.up() == 3)
+    names = {group.name for group in bench.policy.seen[-1].pools["simulate"].groups}
+    bench.decide(ScaleDecision(groups_to_stop={"simulate": tuple(names)}))
+    bench.wait(lambda: not names & set(bench.cluster.pools["simulate"].members))
+    assert bench.up() == 2
+
+
+def test_starting_workers_that_are_not_needed_after_all_do_not_come(bench: Bench) -> None:
+    async def change_of_mind() -> tuple[int, int]:
+        controller = bench.controller()
+        bench.policy.next = ScaleDecision({"simulate": 3})
+        controller.tick(time.monotonic())
+        starting = bench.cluster.pools["simulate"].desired
+        bench.policy.next = ScaleDecision(workers_to_cancel={"simulate": 3})
+        controller.tick(time.monotonic())
+        return starting, bench.cluster.pools["simulate"].desired
+
+    assert bench.cluster.sync(change_of_mind) == (4, 1)
+    bench.wait(lambda: len(bench.cluster.pools["simulate"].members) == 1)
+
+
+def test_a_policy_that_fails_is_asked_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    controller = bench.controller()
+    bench.policy.error = ValueError("cannot think")
+    controller.start()
+    bench.wait(lambda: "a scaling decision failed" in caplog.text)
+    bench.policy.next = ScaleDecision({"simulate": 1})
+    bench.wait(lambda: bench.up() == 2)
+    controller.stop()
+
+
+def test_a_pool_whose_workers_take_for_ever_to_start_does_not_hold_up_another(bench: Bench) -> None:
+    released = threading.Event()
+    source = bench.cluster.pools["postprocess"]
+    factory = source.source.factory
+
+    class Slow:
+        def __init__(self, made: Any) -> None:
+            self.made = made
+
+        def __await__(self) -> Any:
+            while not released.is_set():
+                yield from asyncio.sleep(0.01).__await__()
+            return (yield from self.made.__await__())
+
+        async def close(self) -> None:
+            released.set()
+            await self.made.close()
+
+    def slow(shape: PoolShape, *facts: str) -> Any:
+        made = factory(shape, *facts)
+        return Slow(made) if shape.name == "postprocess" else made
+
+    object.__setattr__(source.source, "factory", slow)
+    begun = bench.up("postprocess")
+    bench.decide(ScaleDecision({"postprocess": 1}))
+    bench.decide(ScaleDecision({"simulate": 1}))
+    bench.wait(lambda: bench.up() == 2)
+    assert bench.up("postprocess") == begun
+    released.set()
+    bench.wait(lambda: bench.up("postprocess") == begun + 1)
+
+
+def test_a_policy_is_shown_what_is_left_of_money_and_time(bench: Bench) -> None:
+    bench.means = {"budget_usd": 5.0, "deadline_s": 60.0, "spent_usd": lambda: 1.5}
+
+    async def twice() -> None:
+        controller = bench.controller()
+        controller.tick(100.0)
+        controller.tick(110.0)
+
+    bench.cluster.sync(twice)
+    first, second = bench.policy.seen
+    assert (first.budget_usd, first.deadline_s) == (3.5, 60.0)
+    assert (second.budget_usd, second.deadline_s) == (3.5, 50.0)

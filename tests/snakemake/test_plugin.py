@@ -31,6 +31,8 @@ def test_snakemake_finds_the_executor_and_its_flags() -> None:
         "--scalable-target",
         "--scalable-overlay",
         "--scalable-advise",
+        "--scalable-objective",
+        "--scalable-policy",
     }
 
 

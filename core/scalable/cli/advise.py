@@ -114,7 +114,10 @@ class _Question:
             return json.dumps({"tasks": [_row_as_json(*row) for row in rows]}, indent=1, allow_nan=False)
         if not rows:
             return f"no tasks in {', '.join(map(str, self._folders))}"
-        return "\n".join(_aligned([_TITLES, *(_row(*row) for row in rows)]))
+        # Money only where memory has a price: a column without a number tells nobody anything.
+        money = any(usage.saved_usd is not None for _, usage in rows)
+        lines = [_TITLES, *(_row(*row) for row in rows)]
+        return "\n".join(_aligned(lines if money else [line[:-1] for line in lines]))
 
     def write(
         self, file: Path, tasks: Iterable[str] | None, features: Mapping[str, Any] | None, *, force: bool
@@ -202,14 +205,15 @@ def _span(evidence: Mapping[str, Any]) -> str:
     return f", {window['from']} to {window['to']}" if window.get("from") and window.get("to") else ""
 
 
-_TITLES = ("TASK", "TASKS", "ASKED", "MEDIAN", "P95", "MAX", "RECOMMENDED", "SURE", "SAVED GB·h")
+_TITLES = ("TASK", "TASKS", "ASKED", "MEDIAN", "P95", "MAX", "RECOMMENDED", "SURE", "SAVED GB·h", "SAVED $")
 
 
 def _row(advice: Recommendation, usage: Usage) -> tuple[str, ...]:
     memory = next((str(one["memory"]) for one in advice.resources.values() if "memory" in one), "-")
     sizes = (usage.asked_bytes, usage.median_bytes, usage.p95_bytes, usage.max_bytes)
     saved = "-" if usage.saved_gb_h is None else f"{usage.saved_gb_h:.3g}"
-    return (advice.task, str(usage.attempts), *map(_size, sizes), memory, f"{advice.confidence:.1%}", saved)
+    money = "-" if usage.saved_usd is None else f"{usage.saved_usd:.2f}"
+    return (advice.task, str(usage.attempts), *map(_size, sizes), memory, f"{advice.confidence:.1%}", saved, money)
 
 
 def _row_as_json(advice: Recommendation, usage: Usage) -> dict[str, Any]:
@@ -219,6 +223,7 @@ def _row_as_json(advice: Recommendation, usage: Usage) -> dict[str, Any]:
         "asked_bytes": usage.asked_bytes,
         "used_bytes": used,
         "saved_gb_h": usage.saved_gb_h,
+        "saved_usd": usage.saved_usd,
     }
 
 

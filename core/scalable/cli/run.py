@@ -6,17 +6,20 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from scalable.errors import ScalableError
+from scalable.errors import PlanError, ScalableError
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from scalable.planning import Plan
+
+__all__ = ["run", "show_log"]
 
 
 def run(
@@ -25,6 +28,11 @@ def run(
     workflow: Path,
     target: str | None = None,
     overlay: str | None = None,
+    plan: Path | None = None,
+    objective: str | None = None,
+    policy: str | None = None,
+    budget_usd: float | None = None,
+    deadline_hours: float | None = None,
     advise: bool | None = None,
 ) -> int:
     """Run a Python script on the pools of a target.
@@ -44,22 +52,47 @@ def run(
         Name of the target; default is $SCALABLE_TARGET, or the manifest's only one.
     overlay
         Name of an overlay, or a file of one (.yaml), in place of the one that the target names.
+    plan
+        A plan that `scalable plan --format json` printed, to run exactly that.
+    objective
+        What to aim at: 'minimize cost', 'minimize time' or 'balance'; default is the manifest's numbers.
+    policy
+        How to get there: 'safe', with headroom, 'aggressive', by medians, or 'manual', the manifest's numbers.
+    budget_usd
+        US dollars that it may cost, in place of the manifest's.
+    deadline_hours
+        Hours that it may take, in place of the manifest's.
     advise
         Take the advice of past runs, or not; default is what the manifest says.
     """
-    from scalable.session import ScalableSession  # noqa: PLC0415  (help must not wait for it)
+    from scalable.cli.plan import objectives_of  # noqa: PLC0415  (help must not wait for it)
+    from scalable.session import ScalableSession  # noqa: PLC0415  (as above)
 
-    _log()
+    show_log()
     source = _read(workflow)
+    asked = {"objective": objective, "policy": policy, "budget-usd": budget_usd, "deadline-hours": deadline_hours}
+    given = None if plan is None else _given(plan, asked)
     with _as_main(workflow, arguments), _terminated_is_exit():
-        session = ScalableSession.from_yaml(manifest, target=target, overlay=overlay, advise=advise)
+        bounds = objectives_of(budget_usd, deadline_hours)
+        if given is not None:
+            target = target or given.origin.target or None
+            bounds = objectives_of(given.budget_usd, given.deadline_hours)
+        session = ScalableSession.from_yaml(manifest, target=target, overlay=overlay, advise=advise, objectives=bounds)
         with session:
-            client = session.start()
+            client = session.start(given or session.plan(objective=objective, policy=policy))
             names = {"__name__": "__main__", "__file__": str(workflow), "session": session, "client": client}
             code = _execute(source, workflow, names, session)
         if session.run_dir is not None and code is None:
             print(f"run: {session.run_dir}", file=sys.stderr)  # noqa: T201
     return code or 0
+
+
+def _given(plan: Path, asked: Mapping[str, object]) -> Plan:
+    from scalable.planning.planfile import read_plan  # noqa: PLC0415  (help must not wait for it)
+
+    if besides := [f"--{name}" for name, value in asked.items() if value is not None]:
+        raise PlanError(f"--plan {plan} says all of it; leave {' and '.join(besides)} out, or plan again with it")
+    return read_plan(plan)
 
 
 def _execute(source: str, workflow: Path, names: dict[str, Any], session: Any) -> int | None:
@@ -79,7 +112,7 @@ def _execute(source: str, workflow: Path, names: dict[str, Any], session: Any) -
     return None
 
 
-def _log() -> None:
+def show_log() -> None:
     """Show what Scalable itself logs; the root logger is the workflow's to set up."""
     from scalable.settings import Settings  # noqa: PLC0415  (help must not wait for it)
 

@@ -2,7 +2,7 @@
 
 from scalable.manifest.codes import CODES
 from scalable.manifest.load import load
-from scalable.manifest.model import Component, Objectives, Project, Task
+from scalable.manifest.model import Component, Objectives, Price, Project, Task
 from scalable.manifest.tree import Catalogue, Manifest, Target
 
-__all__ = ["CODES", "Catalogue", "Component", "Manifest", "Objectives", "Project", "Target", "Task", "load"]
+__all__ = ["CODES", "Catalogue", "Component", "Manifest", "Objectives", "Price", "Project", "Target", "Task", "load"]

@@ -33,6 +33,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "E_UNKNOWN_TASK_KEY": "A key that a task does not have.",
         "E_UNKNOWN_TARGET_KEY": "An option that the target's provider does not have.",
         "E_UNKNOWN_OBJECTIVE_KEY": "A key that `objectives` does not have.",
+        "E_UNKNOWN_PRICE_KEY": "A key that `price` does not have.",
         "E_UNKNOWN_OVERLAY_KEY": "A key that an overlay cannot hold.",
         # values
         "E_BAD_VERSION": "`version` is not 1.",
@@ -56,6 +57,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "E_BAD_PROCESSES_FLAG": "`processes` is neither true nor false.",
         "E_BAD_CONTAINERS_MODE": "`containers` is a mode that the provider does not have.",
         "E_BAD_ADAPTIVE": "The bounds of `adaptive` are no numbers of workers, or contradict each other.",
+        "E_BAD_PRICE": "A rate of `price` is not a number, zero or more, or `price` has no rate.",
+        "E_BAD_SCALING": "There is no such scaling policy, or it has no such parameter.",
         "E_BAD_FARGATE_SIZE": "Fargate does not offer this pair of `worker_cpu` and `worker_mem`.",
         "E_OPTION_CONFLICT": "Two options of a target exclude each other.",
         # references
@@ -64,6 +67,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "E_UNKNOWN_TARGET": "The manifest has no target of this name.",
         "E_NO_TARGET": "The manifest has several targets, and none was chosen.",
         "E_UNKNOWN_OVERLAY": "The manifest has no overlay of this name.",
+        "E_TARGET_REF": "A target is to be made of one that is not there, or cannot be a part of it.",
         "E_TASK_COMPONENT_REF": "A task names a component that is not there.",
         "E_TASK_AFTER_REF": "A task waits for a task that is not there.",
         "E_TASK_CYCLE": "Tasks wait for each other.",
@@ -80,6 +84,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "W_MOUNTS_NEED_CONTAINER": "A component has mounts, but its workers run without a container.",
         "W_MEMORY_STEP": "A task has a `memory_step`, but no `retries` in which it would be used.",
         "W_NOT_BOOKED": "The batch system is not told what the jobs need, because every cluster has its own words.",
+        "W_NO_PRICE": "No price is known of a target's workers, so that what a run costs is not known either.",
         "W_INSECURE": "A target does without encryption and certificates.",
     }
 )

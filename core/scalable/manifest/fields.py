@@ -30,6 +30,7 @@ __all__ = [
     "Capabilities",
     "Count",
     "Cpus",
+    "Dollars",
     "EnvName",
     "EnvValue",
     "Flag",
@@ -141,6 +142,12 @@ def _check_positive(code: str, name: str) -> Callable[[object], float]:
         raise problem(code, _must(name, "be a positive number"), _unquote_hint(value, float))
 
     return check
+
+
+def _check_dollars(value: object) -> float:
+    if isinstance(value, int | float) and is_number(value) and value >= 0 and math.isfinite(value):
+        return value
+    raise problem("E_BAD_PRICE", "must be US dollars, zero or more", _unquote_hint(value, float))
 
 
 def check_flag(code: str, name: str) -> Callable[[object], bool]:
@@ -274,6 +281,7 @@ Flag = Annotated[bool, BeforeValidator(_check_flag_anywhere)]
 Count = Annotated[int, Field(ge=1), BeforeValidator(check_positive_int("E_BAD_COUNT", "count"))]
 NonNegative = Annotated[int, Field(ge=0), BeforeValidator(_check_count("E_BAD_VALUE", ""))]
 Positive = Annotated[float, Field(gt=0), BeforeValidator(_check_positive("E_BAD_VALUE", ""))]
+Dollars = Annotated[float, Field(ge=0), BeforeValidator(_check_dollars)]
 # Both, so that `cpus: 4` stays a whole number.
 Cpus = Annotated[int | float, BeforeValidator(_check_positive("E_BAD_CPUS", "cpus")),
                  WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]  # fmt: skip

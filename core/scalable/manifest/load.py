@@ -16,6 +16,7 @@ from scalable.manifest.model import Component, Document, Objectives
 from scalable.manifest.nodes import Entry, Scalar, Table, walk
 from scalable.manifest.overlay import check_overlays, lay_over, only_allowed, overlay_table, overlays_of, without
 from scalable.manifest.overlay_file import from_overlay_file, in_overlay_file, is_overlay_file, with_overlay_file
+from scalable.manifest.parts import parts_of
 from scalable.manifest.reader import parse, read
 from scalable.manifest.references import DEFAULT_COMPONENT
 from scalable.manifest.translate import Translator
@@ -73,7 +74,8 @@ def load(
     target, chosen_issues = _choose_target(root, target, overlay, file, single_target=single_target)
     in_force, overlay_issues = _choose_overlay(root, target, overlay, file, environ)
     issues += [*chosen_issues, *overlay_issues]
-    scope = Scope(file, target, in_force, tuple(overlays_of(root)), environ, catalogue)
+    parts = parts_of(_with_overlay(root, in_force), target, catalogue, environ)
+    scope = Scope(file, target, in_force, tuple(overlays_of(root)), environ, catalogue, parts)
     views = [
         validate_view(_with_overlay(root, name), scope, effective=name == in_force)
         for name in dict.fromkeys((in_force, None, *scope.overlays))
@@ -94,7 +96,7 @@ def _manifest(
     bounds: Objectives,
     warnings: list[Issue],
 ) -> Manifest:
-    resolved = _resolved(view.root, scope.target)
+    resolved = _resolved(view.root, scope.needed)
     return Manifest(
         project=document.project,
         targets={
@@ -109,6 +111,7 @@ def _manifest(
         tasks=document.tasks,
         objectives=_merged(document.objectives, bounds),
         target=scope.target,
+        parts=scope.parts,
         overlay=scope.overlay,
         overlays=scope.overlays,
         path=Path(scope.file),
@@ -126,15 +129,16 @@ def _with_overlay(root: Table, name: str | None) -> Table:
     return base if over is None else lay_over(base, only_allowed(over))
 
 
-def _resolved(root: Table, target: str | None) -> Table:
-    """Return the tree with the chosen target only, and without what chose its overlay."""
+def _resolved(root: Table, needed: Iterable[str]) -> Table:
+    """Return the tree with the chosen target and its parts only, and without what chose its overlay."""
     entry = root.entries["targets"]
-    if target is None or not isinstance(entry.node, Table):
+    if not needed or not isinstance(entry.node, Table):
         return root
-    chosen = entry.node.entries[target]
-    if isinstance(chosen.node, Table):
-        chosen = replace(chosen, node=without(chosen.node, "overlay"))
-    only = replace(entry, node=replace(entry.node, entries={target: chosen}))
+    chosen = {name: entry.node.entries[name] for name in needed}
+    for name, one in chosen.items():
+        if isinstance(one.node, Table):
+            chosen[name] = replace(one, node=without(one.node, "overlay"))
+    only = replace(entry, node=replace(entry.node, entries=chosen))
     return replace(root, entries={**root.entries, "targets": only})
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from scalable.manifest.fields import (
     Capabilities,
     Count,
     Cpus,
+    Dollars,
     EnvName,
     EnvValue,
     Flag,
@@ -26,7 +27,7 @@ from scalable.manifest.fields import (
     problem,
 )
 
-__all__ = ["Component", "Document", "Objectives", "Project", "TargetHead", "Task"]
+__all__ = ["Component", "Document", "Objectives", "Price", "Project", "TargetHead", "Task"]
 
 
 def _check_version(value: object) -> int:
@@ -144,6 +145,34 @@ class Task(Section):
     memory_step_bytes: Memory | None = Field(default=None, alias="memory_step")
 
 
+class Price(Section):
+    """What an hour of a worker costs, in US dollars: the sum of the rates that are given, one at least.
+
+    Attributes
+    ----------
+    core_hour, gpu_hour : float or None
+        For each core, and for each device, of a worker.
+    gb_hour : float or None
+        For each ``G`` (2**30 bytes) of a worker's memory.
+    worker_hour : float or None
+        For each worker, whatever its size.
+    minimum_s : float or None
+        ``minimum`` in seconds: how long each worker is paid for at the least.
+    """
+
+    core_hour: Dollars | None = None
+    gb_hour: Dollars | None = None
+    gpu_hour: Dollars | None = None
+    worker_hour: Dollars | None = None
+    minimum_s: Seconds | None = Field(default=None, alias="minimum")
+
+    @model_validator(mode="after")
+    def _has_a_rate(self) -> Self:
+        if not self.model_fields_set - {"minimum_s"}:
+            raise problem("E_BAD_PRICE", "price has no rate", "add `core_hour: ...` or another; 0 if nothing is paid")
+        return self
+
+
 class TargetHead(Section):
     """What every target has, whatever its provider.
 
@@ -157,12 +186,15 @@ class TargetHead(Section):
         They go before those at the top, key by key.
     advise : bool or None
         Whether runs here take the advice of past runs; it goes before what is said at the top.
+    price : Price or None
+        What workers cost here; it goes before every other price.
     """
 
     provider: Text
     overlay: Text | None = None
     objectives: Objectives = Objectives()
     advise: Flag | None = None
+    price: Price | None = None
 
 
 class Document(Section):

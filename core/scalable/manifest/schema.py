@@ -85,8 +85,9 @@ def _document(document: dict[str, Any]) -> dict[str, Any]:
 
 def _target(name: str, options: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     common = {key: value for key, value in head["properties"].items() if key != "provider"}
+    required = ["provider", *options.get("required", ())]
     properties = {"provider": {"const": name}, **common, **options.get("properties", {})}
-    return {**options, "title": f"Target with provider {name}", "properties": properties, "required": ["provider"]}
+    return {**options, "title": f"Target with provider {name}", "properties": properties, "required": required}
 
 
 def _with_variables(schema: Any) -> Any:

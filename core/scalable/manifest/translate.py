@@ -89,6 +89,9 @@ class Translator:
         if kind == "extra_forbidden":
             return self._unknown_key(location, known_keys(model, inner[:-1]))
         if kind.startswith("E_"):
+            if kind == "E_BAD_PRICE" and any(one[: len(location)] == location for one in self.unchecked):
+                # Its rate hangs on a variable.
+                return None
             context = error.get("ctx", {})
             location = (*location, context["at"]) if context["at"] else location
             return self.issue(kind, location, context["message"], context["hint"], at_key=about_key)
@@ -114,6 +117,8 @@ class Translator:
         code = _UNKNOWN_KEY.get(str(location[0]), "E_UNKNOWN_TOP_KEY")
         if "objectives" in location[:-1]:
             code = _UNKNOWN_KEY["objectives"]
+        if location[0] == "targets" and location[2:-1] == ("price",):
+            code = "E_UNKNOWN_PRICE_KEY"
         hint = did_you_mean(key, known)
         if not hint and location[0] == "targets" and key in known_keys(Component):
             hint = "it belongs to a component"

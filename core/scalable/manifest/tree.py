@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from scalable.errors import Issue, ManifestError
 from scalable.manifest.fingerprint import redacted
-from scalable.manifest.model import Component, Objectives, Project, Task
+from scalable.manifest.model import Component, Objectives, Price, Project, Task
 from scalable.manifest.nodes import Mark, Table
 
 __all__ = ["Catalogue", "Manifest", "Target"]
@@ -57,6 +57,8 @@ class Target:
         The overlay that it names.
     advise : bool or None
         Whether its runs take the advice of past runs; ``None`` while only the top may say so.
+    price : Price or None
+        What its workers cost, where the manifest says so.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Target:
     objectives: Objectives
     overlay: str | None = None
     advise: bool | None = None
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Manifest:
         Those at the top.
     target, overlay : str or None
         The target that was chosen, and the overlay in force: its name, or its file.
+    parts : tuple of str
+        The targets that the chosen one is made of.
     overlays : tuple of str
         Names of all overlays.
     path : Path
@@ -97,6 +102,7 @@ class Manifest:
     tasks: Mapping[str, Task]
     objectives: Objectives
     target: str | None
+    parts: tuple[str, ...]
     overlay: str | None
     overlays: tuple[str, ...]
     path: Path

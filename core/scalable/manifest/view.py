@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from scalable.errors import Issue, ScalableError, did_you_mean
 from scalable.manifest.model import Document, Objectives, TargetHead
 from scalable.manifest.nodes import Entry, Listing, Node, Scalar, Table, walk
+from scalable.manifest.parts import check_parts
 from scalable.manifest.references import check_references
 from scalable.manifest.translate import Location, Translator, known_keys
 from scalable.manifest.tree import Catalogue, Target
@@ -29,6 +30,8 @@ class Scope:
     ----------
     target, overlay : str or None
         The target that is chosen, and the overlay in force.
+    parts : tuple of str
+        The targets that it is made of.
     overlays : tuple of str
         Names of all overlays.
     """
@@ -39,6 +42,12 @@ class Scope:
     overlays: tuple[str, ...]
     environ: Mapping[str, str]
     catalogue: Catalogue
+    parts: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The target that is chosen, and those that it is made of."""
+        return () if self.target is None else (self.target, *self.parts)
 
 
 @dataclass(slots=True)
@@ -101,6 +110,7 @@ def _validate_targets(view: View, data: dict[str, Any], at: Translator, scope: S
             view.issues += made.issues
             if target is not None:
                 view.targets[name] = target
+    view.issues += check_parts(view.targets, at)
 
 
 class _Target:
@@ -124,7 +134,8 @@ class _Target:
         options = None if model is None else self._apply(model, self._options)
         objectives = head.objectives if head is not None else Objectives()
         overlay = head.overlay if head is not None else None
-        return Target(self.name, str(provider), options, objectives, overlay, advise=head.advise if head else None)
+        made = Target(self.name, str(provider), options, objectives, overlay)
+        return made if head is None else replace(made, advise=head.advise, price=head.price)
 
     def _apply(self, model: type[_Model], data: dict[str, Any]) -> _Model | None:
         try:
@@ -144,7 +155,7 @@ class _Target:
             self.issues.append(self._at.issue("E_UNKNOWN_PROVIDER", where, f"there is no provider '{provider}'", hint))
         except ScalableError as error:
             # Somebody who runs another target need not install this provider.
-            if self.name == self._scope.target:
+            if self.name in self._scope.needed:
                 self.issues.append(self._at.issue("E_PROVIDER_UNAVAILABLE", where, str(error)))
         return None
 
@@ -165,7 +176,7 @@ def _unset_variables(root: Table, scope: Scope, *, effective: bool) -> list[Issu
 
 def _unset_code(dotted: str, entry: Entry, scope: Scope, *, effective: bool) -> str | None:
     of_target = dotted.startswith("targets.")
-    of_chosen = scope.target is not None and dotted.startswith(f"targets.{scope.target}.")
+    of_chosen = dotted.startswith(tuple(f"targets.{name}." for name in scope.needed))
     if effective and (of_chosen or not of_target):
         return "E_UNSET_VARIABLE"
     optional = of_target or entry.path.startswith("overlays.")

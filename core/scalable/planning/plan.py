@@ -1,36 +1,83 @@
-"""The plan: how many workers each pool starts with, and within which bounds."""
+"""The plan: how many workers each pool is to have, what that would take and cost, and why."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from scalable.errors import Infeasible, PlanError, did_you_mean
-from scalable.planning.advice import Advice, TaskAdvice
-from scalable.spec import DeploymentSpec, Limits, PoolRequest, ScalePlan
+from scalable.errors import PlanError
+from scalable.planning.advice import TaskAdvice
+from scalable.planning.choice import Interval, Point
+from scalable.planning.foresee import USD
+from scalable.planning.workload import TaskGroup, Workload
+from scalable.spec import DeploymentSpec, Limits, ResourceRequest, ScalePlan
 
-__all__ = ["Plan", "make_plan", "working_pools"]
+__all__ = ["Origin", "Plan", "fingerprint"]
 
-_POLICIES = ("manual",)
+_FRONT: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a plan was made for: project, target, provider, and the SHA-256 of the manifest."""
+
+    project: str = ""
+    target: str = ""
+    provider: str = ""
+    manifest: str = ""
+
+    @classmethod
+    def of(cls, spec: DeploymentSpec) -> Origin:
+        """Return what plans of a deployment are for."""
+        return cls(spec.project, spec.target, spec.provider, spec.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked of the provider when the run starts.
+    """What is asked of the provider, and what is expected of it.
 
     Attributes
     ----------
     scale_plan : ScalePlan
-        Workers by pool.
+        Workers by pool when the run starts: those of pools that have work at once.
     limits : Limits
         Bounds on all pools together for the whole run.
     policy : str
-        ``"manual"``: the manifest's numbers, untouched.
+        ``"manual"``: the manifest's numbers, untouched; ``"safe"`` or ``"aggressive"``.
     notes : tuple of str
         What a reader of the plan should know.
     advice : tuple of TaskAdvice, or None
         What past runs advise for each task, or why nothing; ``None`` if they were not asked.
+    objective : str or None
+        What was aimed at.
+    counts : mapping of str to int
+        Workers that each pool is to have at the most.
+    resources : mapping of str to ResourceRequest
+        What one worker of each pool is given.
+    time_s : Interval or None
+        Seconds from the start of the workers until all tasks are done; ``None`` if nothing
+        is known of the tasks.
+    cost : Interval or None
+        What the workers cost, in :attr:`unit`.
+    unit : str
+        ``"USD"``, or ``"core-hours"`` where no price is known or nothing is paid.
+    price_source : str
+        Where prices are from.
+    worker_hours : Interval or None
+        Hours of workers that are paid for.
+    front : tuple of Point
+        Choices of which none is both faster and cheaper, the fastest first.
+    why, limited_by : str
+        Why this choice, and what keeps it from being better.
+    workload : Workload or None
+        What it was planned for.
+    budget_usd, deadline_hours : float or None
+        Bounds that it was to keep.
+    origin : Origin
+        What it was made for.
     """
 
     scale_plan: ScalePlan
@@ -38,123 +85,169 @@ class Plan:
     policy: str = "manual"
     notes: tuple[str, ...] = ()
     advice: tuple[TaskAdvice, ...] | None = None
+    objective: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    resources: Mapping[str, ResourceRequest] = field(default_factory=dict)
+    time_s: Interval | None = None
+    cost: Interval | None = None
+    unit: str = USD
+    price_source: str = ""
+    worker_hours: Interval | None = None
+    front: tuple[Point, ...] = ()
+    why: str = ""
+    limited_by: str = ""
+    workload: Workload | None = None
+    budget_usd: float | None = None
+    deadline_hours: float | None = None
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def cost_usd(self) -> Interval | None:
+        """The cost in US dollars; ``None`` if no price is known."""
+        return self.cost if self.unit == USD else None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that it says, as hexadecimal text: two plans are the same if it is."""
+        return fingerprint(self._content())
+
+    def check(self, spec: DeploymentSpec) -> None:
+        """Refuse a deployment that the plan is not for.
+
+        Raises
+        ------
+        PlanError
+            If it was made for another target or manifest, or names pools that are not there.
+        """
+        own, given = self.origin, Origin.of(spec)
+        again = "plan again with `scalable plan --format json`"
+        if own.target and own.target != given.target:
+            raise PlanError(
+                f"the plan is for target '{own.target}', this is target '{given.target}'; "
+                f"run it with --target {own.target}, or {again}"
+            )
+        if own.manifest and given.manifest and own.manifest != given.manifest:
+            raise PlanError(
+                f"the plan is for a manifest with fingerprint {own.manifest[:12]}, {spec.manifest_path or 'this one'} "
+                f"has {given.manifest[:12]}: it was changed since, or is another one; {again}"
+            )
+        if strangers := (self.scale_plan.keys() | self.counts.keys()) - spec.components.keys():
+            raise PlanError(f"the plan is for other pools ({', '.join(sorted(strangers))}) than this target has")
+
+    def fitted(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """Return a deployment whose workers are given what the plan says."""
+        resources = {**self.resources, **{name: one.resources for name, one in self.scale_plan.items()}}
+        components = {
+            name: replace(component, resources=resources.get(name, component.resources))
+            for name, component in spec.components.items()
+        }
+        return spec if components == spec.components else replace(spec, components=components)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as ``plan.json`` has it."""
+        content = self._content()
+        return {**content, "fingerprint": fingerprint(content)}
+
+    def _content(self) -> dict[str, Any]:
         asked = {} if self.advice is None else {"advice": [one.to_json() for one in self.advice]}
         return {
             "schema": 1,
+            "project": self.origin.project,
+            "target": self.origin.target,
+            "provider": self.origin.provider,
+            "manifest": self.origin.manifest,
             "pools": {
-                tag: {
-                    "count": request.count,
-                    "cpus": request.resources.cpus,
-                    "memory_bytes": request.resources.memory_bytes,
-                    "gpus": request.resources.gpus,
-                }
+                tag: {"count": request.count, **_resources(request.resources)}
                 for tag, request in self.scale_plan.items()
             },
+            "most": {tag: {"count": count, **_resources(self._of(tag))} for tag, count in self.counts.items()},
             "limits": {"minimum": self.limits.minimum, "maximum": self.limits.maximum},
-            "objective": None,
+            "objective": self.objective,
             "policy": self.policy,
+            "objectives": {"budget_usd": self.budget_usd, "deadline_hours": self.deadline_hours},
+            "time_s": _interval(self.time_s),
+            "cost": self._cost(),
+            "core_hours": None if self.unit == USD else _interval(self.cost),
+            "unit": self.unit,
+            "price_source": self.price_source,
+            "worker_hours": _interval(self.worker_hours),
+            "why": self.why,
+            "limited_by": self.limited_by,
+            "front": [
+                {
+                    "counts": dict(point.counts),
+                    "time_s": _interval(point.time_s),
+                    "cost": _interval(point.cost),
+                }
+                for point in self.shown_front
+            ],
+            "workload": [] if self.workload is None else [_group(group) for group in self.workload.groups],
             "notes": list(self.notes),
             **asked,
         }
 
+    @property
+    def shown_front(self) -> tuple[Point, ...]:
+        """At most 15 points of the front, evenly spread, with both ends and the choice itself."""
+        last = len(self.front) - 1
+        if last < _FRONT:
+            return self.front
+        own = [place for place, point in enumerate(self.front) if point.counts == self.counts]
+        spread = {round(step * last / (_FRONT - 2)) for step in range(_FRONT - 1)}
+        return tuple(self.front[place] for place in sorted({*spread, *own}))
 
-def make_plan(
-    spec: DeploymentSpec,
-    limits: Limits,
-    *,
-    objective: str | None = None,
-    policy: str | None = None,
-    advice: Advice | None = None,
-) -> Plan:
-    """Divide the workers among the pools that have work at once.
+    def _of(self, tag: str) -> ResourceRequest:
+        return self.scale_plan[tag].resources if tag in self.scale_plan else self.resources[tag]
 
-    Each such pool gets one; the others go by the work that the manifest's hints foresee
-    (``count`` times ``duration``), a pool without hints weighing as much as the mean of
-    the others.
+    def _cost(self) -> dict[str, Any] | None:
+        cost = self.cost_usd
+        if cost is None:
+            return None
+        bounds = {"low": _rounded(cost.low), "high": _rounded(cost.high)}
+        return {"usd": _rounded(cost.median), **bounds, "source": self.price_source}
 
-    Parameters
-    ----------
-    spec : DeploymentSpec
-        What is to run.
-    limits : Limits
-        The provider's bounds.
-    objective, policy : str, optional
-        ``None`` and ``"manual"`` are what this release knows.
-    advice : Advice, optional
-        What the specification follows, for the plan to tell of.
 
-    Raises
-    ------
-    Infeasible
-        If there are fewer workers than pools that have work.
-    PlanError
-        If the objective or the policy is not known.
-    """
-    if objective is not None:
-        raise PlanError(
-            f"objective '{objective}': this release plans by the manifest's numbers only; leave the objective out"
-        )
-    if policy is not None and policy not in _POLICIES:
-        raise PlanError(
-            f"policy '{policy}': this release knows {', '.join(_POLICIES)}; {did_you_mean(policy, _POLICIES)}".rstrip(
-                "; "
-            )
-        )
-    working = working_pools(spec)
-    if len(working) > limits.maximum:
-        raise Infeasible(
-            f"target '{spec.target}': max_workers is {limits.maximum}, but {len(working)} pools have work "
-            f"({', '.join(working)}) and each needs a worker; set max_workers to {len(working)} or more"
-        )
-    counts = _divide(max(limits.minimum, 0), _weights(spec, working))
-    pools = {
-        name: PoolRequest(component.resources, counts.get(name, 0))
-        for name, component in spec.components.items()
-        if name in counts
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON data, as hexadecimal text."""
+    text = json.dumps(_canonical(content), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """Return JSON data in which a whole number is one however it is written: others may write 1 for 1.0."""
+    if isinstance(value, Mapping):
+        return {key: _canonical(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_canonical(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _resources(resources: ResourceRequest) -> dict[str, Any]:
+    return {"cpus": resources.cpus, "memory_bytes": resources.memory_bytes, "gpus": resources.gpus}
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    if interval is None:
+        return None
+    values = {"median": interval.median, "low": interval.low, "high": interval.high, "mean": interval.mean}
+    return {name: _rounded(value) for name, value in values.items()}
+
+
+def _rounded(value: float) -> float:
+    """Return a number without digits that mean nothing, and that another machine may have otherwise."""
+    return float(f"{value:.6g}")
+
+
+def _group(group: TaskGroup) -> dict[str, Any]:
+    return {
+        "task": group.name,
+        "pool": group.pool,
+        "count": group.count,
+        "after": list(group.after),
+        "each": list(group.each),
+        "slots": group.slots,
+        "cpus": group.cpus,
+        "memory_bytes": group.memory_bytes,
+        "mean_s": _rounded(group.mean_s),
+        "source": group.source,
     }
-    if advice is None:
-        return Plan(ScalePlan(pools), limits, notes=_notes(spec))
-    return Plan(ScalePlan(pools), limits, notes=(*_notes(spec), *advice.notes), advice=advice.tasks)
-
-
-def working_pools(spec: DeploymentSpec) -> tuple[str, ...]:
-    """Return the pools that have work at once: those of tasks that wait for no others.
-
-    Without tasks that is every pool. A pool whose tasks all come ``after`` others gets its
-    workers when they are ready.
-    """
-    at_once = {task.component for task in spec.tasks.values() if not task.after}
-    return tuple(name for name in spec.components if not at_once or name in at_once)
-
-
-def _weights(spec: DeploymentSpec, working: tuple[str, ...]) -> dict[str, float]:
-    hinted: dict[str, float] = {}
-    for task in spec.tasks.values():
-        if task.count is not None and task.component in working:
-            hinted[task.component] = hinted.get(task.component, 0.0) + task.count * (task.duration_s or 1.0)
-    mean = sum(hinted.values()) / len(hinted) if hinted else 1.0
-    return {name: hinted.get(name, mean) for name in working}
-
-
-def _divide(total: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Give each one while there are any, then the rest by weight (largest quotient, as D'Hondt divides seats)."""
-    counts = dict.fromkeys(weights, 0)
-    for _ in range(total):
-        without = [name for name, count in counts.items() if count == 0]
-        chosen = without[0] if without else max(weights, key=lambda name: weights[name] / (counts[name] + 1))
-        counts[chosen] += 1
-    return counts
-
-
-def _notes(spec: DeploymentSpec) -> tuple[str, ...]:
-    bounds = spec.objectives
-    if bounds.budget_usd is None and bounds.deadline_hours is None:
-        return ()
-    note = (
-        "objectives are recorded with the run; this release does not size pools by them "
-        f"(budget_usd: {bounds.budget_usd}, deadline_hours: {bounds.deadline_hours})"
-    )
-    return (note,)

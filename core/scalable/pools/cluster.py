@@ -17,9 +17,9 @@ from distributed.utils import LoopRunner, silence_logging_cmgr, sync
 from scalable.errors import ProviderError, SubmitFailed, WorkersLost
 from scalable.pools.deaths import Death, Deaths, is_held
 from scalable.pools.demand import DemandCounter
-from scalable.pools.pool import Member, Pool, RemoteWorker, WorkerFactory
+from scalable.pools.pool import Member, Pool, RemoteWorker, WorkerAdapter, WorkerFactory
 from scalable.pools.retire import ready_to_leave
-from scalable.pools.shape import PoolShape
+from scalable.pools.shape import PoolShape, family_of
 from scalable.pools.verdict import fail, judge
 from scalable.telemetry.probe import pool_of
 from scalable.telemetry.recorder import Recorder
@@ -38,6 +38,7 @@ _FAILURES_ALLOWED = 3
 _BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
 _LOST_AFTER_S = 15.0
+_DYING_S = 5.0
 _LOST_REMOTE_S = 60.0  # a place in a queue is worth waiting for a nanny that starts its worker anew
 _RETRY_S = 5.0
 _STARTING_S = 15.0
@@ -59,8 +60,9 @@ class PoolCluster:
         Makes workers; the provider's part.
     scheduler_options : mapping
         Keyword arguments of :class:`distributed.Scheduler`.
-    maximum : int
-        Workers at any moment, all pools together, those that are leaving included.
+    maximum : int or None
+        Workers of these pools together at any moment, those that are leaving included;
+        ``None`` for no limit.
     security : distributed.Security, optional
         For connections that leave the machine.
     group_size : int
@@ -69,9 +71,13 @@ class PoolCluster:
         Coroutine function; called on the loop when all workers and the scheduler are closed.
     on_close : callable, optional
         Called last.
+    adapter : str
+        The target that they serve.
 
     Attributes
     ----------
+    adapters : mapping of str to WorkerAdapter
+        Who starts and stops workers, by target; the run's own first.
     recorder : Recorder
         Where coming and going is written; nowhere until the session says where.
     memory_step : callable
@@ -83,6 +89,8 @@ class PoolCluster:
         has taken; a worker with a fixed end begins none later than that. The session's part.
     on_new_pool : callable
         Called with the shape of a pool that is added later. The session's part.
+    on_worker : callable
+        Called with each record of a worker that came or left. The session's part.
     """
 
     def __init__(
@@ -91,25 +99,27 @@ class PoolCluster:
         worker_factory: WorkerFactory,
         *,
         scheduler_options: Mapping[str, Any],
-        maximum: int,
+        maximum: int | None,
         security: Security | None = None,
         group_size: int = 1,
         before_close: Callable[[], Awaitable[None]] | None = None,
         on_close: Callable[[], None] = lambda: None,
+        adapter: str = "",
     ) -> None:
-        self.pools = {shape.name: Pool(shape, group_size) for shape in shapes}
+        home = WorkerAdapter(adapter, worker_factory, maximum, group_size)
+        self.adapters: Mapping[str, WorkerAdapter] = {adapter: home}
+        self._home = home
+        self.pools = {shape.name: Pool(shape, home) for shape in shapes}
         self.memory_step: Callable[[Any, int], int | None] = lambda _key, _failed_bytes: None
         self.longest_task_s: Callable[[str], tuple[float, float]] = lambda _pool: (0.0, 0.0)
         self.on_new_pool: Callable[[PoolShape], None] = lambda _shape: None
-        self._group_size = group_size
-        self.maximum = maximum
+        self.on_worker: Callable[[Mapping[str, Any]], None] = lambda _record: None
         self.security = security
         self.demand_counter = DemandCounter()
-        self._factory = worker_factory
         self._scheduler_options = dict(scheduler_options)
         self.recorder = Recorder(None)
-        self._before_close = before_close
-        self._on_close = on_close
+        self._before_close = [] if before_close is None else [before_close]
+        self._on_close = [on_close]
         self._reasons: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking = False
@@ -136,6 +146,17 @@ class PoolCluster:
     def loop(self) -> Any:
         """The event loop on which scheduler and pools live."""
         return self._runner.loop
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is on its way to its end."""
+        return self._closing
+
+    @property
+    def maximum(self) -> int | None:
+        """Workers of all pools together, at the most; ``None`` if some adapter has no limit."""
+        limits = [adapter.limit for adapter in self.adapters.values()]
+        return None if None in limits else sum(limit or 0 for limit in limits)
 
     @property
     def scheduler_address(self) -> str:
@@ -203,15 +224,80 @@ class PoolCluster:
         wanted = pool.desired + count
         if wanted < 0:
             raise ProviderError(f"there are {pool.desired} workers with tag '{pool.shape.name}', not {-count}")
-        if sum(one.desired for one in self.pools.values()) + count > self.maximum:
-            raise ProviderError(f"{count} workers more would be more than max_workers, which is {self.maximum}")
+        limit = pool.limit
+        if limit is not None and sum(one.desired for one in self._beside(pool)) + count > limit:
+            raise ProviderError(f"{count} workers more would be more than max_workers, which is {limit}")
         if count > 0:
             await self._start_pools({pool.shape.name: wanted}, reason)
         else:
             self.scale({pool.shape.name: wanted}, reason)
 
-    def add_pool(self, shape: PoolShape) -> Pool:
+    def add_adapter(self, adapter: WorkerAdapter, shapes: Iterable[PoolShape]) -> None:
+        """Have pools of another target as well, empty at first; on the cluster's loop.
+
+        Pools of these names that are there already, from before it was dropped, go on with it.
+
+        Parameters
+        ----------
+        adapter : WorkerAdapter
+            Who starts and stops their workers.
+        shapes : iterable of PoolShape
+            The pools.
+        """
+        self.adapters = {**self.adapters, adapter.name: adapter}
+        adapter.attach(self)
+        self._before_close.append(adapter.before_close)
+        self._on_close.append(adapter.on_close)
+        for shape in shapes:
+            pool = self.add_pool(shape, adapter)
+            pool.source, pool.shape = adapter, shape
+            pool.broken, pool.trouble, pool.failures = "", None, 0
+
+    def drop_adapter(self, name: str, why: str) -> None:
+        """Have no more workers from an adapter; on the cluster's loop.
+
+        Those that are still connected finish what they run and leave; those that are dead or
+        on their way are counted as lost when their :class:`RemoteWorker` says so.
+
+        Parameters
+        ----------
+        name : str
+            The adapter's.
+        why : str
+            What is said to whoever needs its workers.
+        """
+        self.adapters = {one: adapter for one, adapter in self.adapters.items() if one != name}
+        if self._closing:
+            return
+        for pool in [pool for pool in self.pools.values() if pool.adapter == name]:
+            pool.desired = 0
+            self._give_up(pool, f"pool '{pool.shape.name}' gets no workers: {why}")
+            for member in pool.staying:
+                if member.up:
+                    member.expiring = True
+                    self._spawn(self._abandon(pool, member))
+
+    async def _abandon(self, pool: Pool, member: Member) -> None:
+        # Most die with their adapter, and results are moved from a dead worker in vain, for as long as that takes
+        # to be noticed.
+        await asyncio.sleep(_DYING_S)
+        if self.worker_of(member) is not None:
+            await self._expire(pool, member, "adapter lost")
+
+    def _beside(self, pool: Pool) -> list[Pool]:
+        """Return the pools that share a pool's limit, itself included."""
+        return [one for one in self.pools.values() if one.source is pool.source]
+
+    def add_pool(self, shape: PoolShape, adapter: WorkerAdapter | None = None) -> Pool:
         """Add an empty pool; on the cluster's loop.
+
+        Parameters
+        ----------
+        shape : PoolShape
+            What its workers are like.
+        adapter : WorkerAdapter, optional
+            Who starts and stops them; default is that of the pool of which it is the enlarged
+            form, or else the run's own.
 
         Returns
         -------
@@ -220,7 +306,9 @@ class PoolCluster:
         """
         if shape.name not in self.pools:
             # A new mapping, because other threads look at the old one.
-            self.pools = self.pools | {shape.name: Pool(shape, self._group_size)}
+            family = self.pools.get(family_of(shape.name))
+            source = adapter or (family.source if family is not None else self._home)
+            self.pools = self.pools | {shape.name: Pool(shape, source)}
             self.on_new_pool(shape)
         return self.pools[shape.name]
 
@@ -240,6 +328,33 @@ class PoolCluster:
         for name in sorted(counts, key=lambda one: self.pools[one].desired - len(self.pools[one].staying)):
             self._adjust(self.pools[name], reason)
 
+    def release(self, pool: Pool, names: Iterable[str], reason: str) -> list[str]:
+        """Let certain workers of a pool leave, who finish what they run; on the cluster's loop, returns at once.
+
+        Parameters
+        ----------
+        pool : Pool
+            Theirs, which is to have so many fewer.
+        names : iterable of str
+            Those that are not there, or leave already, are passed over.
+        reason : str
+            What telemetry says of them.
+
+        Returns
+        -------
+        list of str
+            Who leaves.
+        """
+        leaving = []
+        for name in names:
+            member = pool.members.get(name)
+            if member is not None and not (member.retiring or member.expiring or self._closing):
+                member.retiring = True
+                pool.desired = max(0, pool.desired - 1)
+                self._spawn(self._leave(pool, member, reason))
+                leaving.append(name)
+        return leaving
+
     def _adjust(self, pool: Pool, reason: str = "scale") -> None:
         if self._closing:
             return
@@ -250,8 +365,9 @@ class PoolCluster:
                 self._spawn(self._leave(pool, member, reason))
         # Those whose time runs out take no place, or it would stand empty meanwhile; nor do those that
         # can only leave when another has come to take their results.
-        there = (member for one in self.pools.values() for member in one.members.values())
-        room = self.maximum - sum(not (member.expiring or member.stuck) for member in there)
+        there = (member for one in self._beside(pool) for member in one.members.values())
+        taken = sum(not (member.expiring or member.stuck) for member in there)
+        room = missing if pool.limit is None else pool.limit - taken
         for name in pool.new_names(min(missing, room) if not pool.broken else 0):
             member = Member(name)
             pool.members[name] = member
@@ -265,22 +381,23 @@ class PoolCluster:
         staying = pool.staying
         busy: Counter[str] = Counter()
         for member in staying:
-            worker = self._worker(member)
-            busy[_group(member)] += len(worker.processing) if worker is not None else 0
+            worker = self.worker_of(member)
+            busy[member.group] += len(worker.processing) if worker is not None else 0
 
         def cost(member: Member) -> tuple[bool, int, str, int, float]:
-            worker, group = self._worker(member), _group(member)
+            worker, group = self.worker_of(member), member.group
             own = (len(worker.processing), float(worker.nbytes)) if worker is not None else (0, 0.0)
             return (member.up, busy[group], group, *own)
 
         return sorted(staying, key=cost)[:count]
 
-    def _worker(self, member: Member) -> WorkerState | None:
+    def worker_of(self, member: Member) -> WorkerState | None:
+        """Return the scheduler's view of a worker; ``None`` if it is not connected."""
         return self.scheduler.workers.get(self.scheduler.aliases.get(member.name) or "")
 
     async def _come(self, pool: Pool, member: Member) -> None:
         try:
-            member.process = self._factory(pool.shape, member.name, self.scheduler_address)
+            member.process = pool.source.factory(pool.shape, member.name, self.scheduler_address)
             if isinstance(member.process, RemoteWorker):
                 member.remote = member.process
             await member.process
@@ -295,6 +412,7 @@ class PoolCluster:
             member.up = True
             member.up_at = time.time()
             pool.startup_s = time.monotonic() - member.asked_at
+            pool.startups.append(pool.startup_s)
             pool.failures, pool.trouble = 0, None
             if pool.broken:
                 # It was given up while another was under way, which has come after all.
@@ -303,6 +421,7 @@ class PoolCluster:
 
     def _start_failed(self, pool: Pool, error: Exception) -> None:
         pool.trouble = error
+        pool.failed += 1
         if pool.broken:
             # It may have been the last that was under way.
             self._look_for_stranded()
@@ -384,17 +503,17 @@ class PoolCluster:
                 self._spawn(self._expire(pool, member))
                 self._adjust(pool)
 
-    async def _expire(self, pool: Pool, member: Member) -> None:
+    async def _expire(self, pool: Pool, member: Member, reason: str = "walltime") -> None:
         while member.name in pool.members and not member.retiring:
             member.retiring = True
-            await self._leave(pool, member, "walltime")
+            await self._leave(pool, member, reason)
             if not member.retiring:
                 await asyncio.sleep(_RETRY_S)
 
     async def _leave(self, pool: Pool, member: Member, reason: str) -> None:
         try:
             await _finished(member)
-            worker = self._worker(member)
+            worker = self.worker_of(member)
             if worker is not None and not await ready_to_leave(
                 self.scheduler, worker, self._moving, for_good=member.expiring
             ):
@@ -407,7 +526,7 @@ class PoolCluster:
                             self._adjust(other)
                 return
             self._reasons[member.name] = reason
-            worker = self._worker(member)
+            worker = self.worker_of(member)
             if worker is not None:
                 self._deaths.order(worker.address)
                 await self.scheduler.remove_worker(
@@ -415,7 +534,7 @@ class PoolCluster:
                     stimulus_id=f"retired-{time.time()}",
                     expected=True,
                     # Others of its group may stay, so that ending the group does not end it.
-                    close=member.remote is not None,
+                    close=member.remote is not None and (pool.source.says_goodbye or member.expiring),
                 )
         except Exception:
             # It is closed all the same: a worker that nobody counts must not go on.
@@ -479,8 +598,7 @@ class PoolCluster:
             self._deaths.order(address)
             stimulus = f"unknown-worker-{time.time()}"
             self._spawn(self.scheduler.remove_worker(address, stimulus_id=stimulus, expected=True))
-        self.recorder.append(
-            "workers",
+        self._record(
             {
                 "event": "worker_added",
                 "at": time.time(),
@@ -491,15 +609,14 @@ class PoolCluster:
                 "memory_bytes": memory_bytes or None,
                 "startup_s": startup_s,
                 "reason": "",
-            },
+            }
         )
 
     def worker_left(self, name: str, address: str) -> None:
         """Note a worker that is gone; called by the scheduler."""
         reason = self._reasons.pop(name, "closed" if self._closing else "lost")
         tag = pool_of(name)
-        self.recorder.append(
-            "workers",
+        self._record(
             {
                 "event": "worker_removed",
                 "at": time.time(),
@@ -509,11 +626,15 @@ class PoolCluster:
                 "threads": None,
                 "memory_bytes": None,
                 "reason": reason,
-            },
+            }
         )
         pool = self.pools.get(tag)
         if reason == "lost" and pool is not None and name in pool.members:
             self._spawn(self._mourn(pool, pool.members[name], address))
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        self.recorder.append("workers", record)
+        self.on_worker(record)
 
     async def _mourn(self, pool: Pool, member: Member, address: str) -> None:
         """Wait until it is clear that a worker does not come back, and have another in its place."""
@@ -528,13 +649,14 @@ class PoolCluster:
                 logger.warning("worker %s is lost: %s", member.name, end.text)
                 # Together, so that a group takes the place of a group.
                 others = (one for one in pool.members.values() if one.up and one is not member)
-                lost += [one for one in others if _group(one) == _group(member)]
+                lost += [one for one in others if one.group == member.group]
         self._replace(pool, lost)
 
     def _replace(self, pool: Pool, lost: Iterable[Member]) -> None:
         for member in lost:
             gone = member.name not in pool.members or member.retiring
-            if not (self._closing or gone or self._worker(member) is not None):
+            if not (self._closing or gone or self.worker_of(member) is not None):
+                pool.failed += 1
                 # Nor does it take the place of another until it is out of the books.
                 member.retiring = member.expiring = True
                 self._spawn(self._leave(pool, member, "lost"))
@@ -549,7 +671,9 @@ class PoolCluster:
         finally:
             self._runner.stop()
             self._stack.close()
-            self._on_close()
+            with contextlib.ExitStack() as last:
+                for on_close in self._on_close:
+                    last.callback(on_close)
 
     async def _close(self) -> None:
         self._closing = True
@@ -558,8 +682,7 @@ class PoolCluster:
             if hasattr(self, "scheduler"):
                 await self.scheduler.close()
         finally:
-            if self._before_close is not None:
-                await self._before_close()
+            await asyncio.gather(*(before_close() for before_close in self._before_close))
 
     async def _close_workers(self) -> None:
         if self._opening is not None and not self._opening.done():
@@ -612,10 +735,6 @@ async def _begun(pool: Pool, before: set[str]) -> None:
             # None is needed; or there is no place for it, or it failed and is tried again later.
             return
         await asyncio.sleep(0.01)
-
-
-def _group(member: Member) -> str:
-    return member.remote.group if member.remote is not None else member.name
 
 
 async def _arrival(member: Member, remote: RemoteWorker) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from scalable.pools.shape import PoolShape
 
-__all__ = ["Member", "Pool", "RemoteWorker", "WorkerEnd", "WorkerFactory", "WorkerProcess"]
+if TYPE_CHECKING:
+    from scalable.pools.cluster import PoolCluster
+
+__all__ = ["Member", "Pool", "RemoteWorker", "WorkerAdapter", "WorkerEnd", "WorkerFactory", "WorkerProcess"]
+
+_STARTUPS_KEPT = 1000
 
 
 class WorkerProcess(Protocol):
@@ -82,6 +87,49 @@ WorkerFactory = Callable[[PoolShape, str, str], WorkerProcess]
 """Make a worker that is not started yet from a pool's shape, a name and the scheduler's address."""
 
 
+async def _nothing() -> None:
+    return None
+
+
+def _nobody(shape: PoolShape, name: str, scheduler_address: str) -> WorkerProcess:
+    raise NotImplementedError(f"nobody starts workers of pool {shape.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAdapter:
+    """What starts and stops the worker groups of one target.
+
+    Attributes
+    ----------
+    name : str
+        The target.
+    factory : callable
+        Makes workers.
+    limit : int or None
+        Workers of all its pools together, at the most; ``None`` for no limit of its own.
+    group_size : int
+        Workers that start and stop together, at the most.
+    says_goodbye : bool
+        Whether workers that somebody else starts are told to end themselves before their group
+        is; not where ending the group at once ends the worker.
+    attach : callable
+        Called with the cluster that takes it on.
+    before_close : callable
+        Coroutine function; called on the loop when all workers and the scheduler are closed.
+    on_close : callable
+        Called last.
+    """
+
+    name: str = ""
+    factory: WorkerFactory = _nobody
+    limit: int | None = None
+    group_size: int = 1
+    says_goodbye: bool = True
+    attach: Callable[[PoolCluster], None] = lambda _cluster: None
+    before_close: Callable[[], Awaitable[None]] = _nothing
+    on_close: Callable[[], None] = lambda: None
+
+
 class Member:
     """One worker of a pool, from the moment it is wanted until it is gone."""
 
@@ -106,6 +154,11 @@ class Member:
         # It is to leave, and nobody can take its results yet.
         self.stuck = False
 
+    @property
+    def group(self) -> str:
+        """What is started and stopped together with it; itself if it is alone."""
+        return self.remote.group if self.remote is not None else self.name
+
 
 class Pool:
     """The workers of one component.
@@ -116,6 +169,8 @@ class Pool:
         What its workers are like.
     desired : int
         How many there are to be.
+    minimum : int
+        Below how many no decision takes it.
     members : dict of str to Member
         Those there are, by name: starting, up and leaving.
     broken : str
@@ -124,20 +179,44 @@ class Pool:
         Why the last one that was to start did not; ``None`` since one has.
     startup_s : float
         Seconds that its last worker took to come up; 0 before the first.
+    startups : deque of float
+        Seconds that each worker took to come up, until whoever decides on scaling takes them.
+    failed : int
+        Workers that did not start or were lost, until whoever decides on scaling takes note.
+    source : WorkerAdapter
+        Who starts and stops its workers.
     """
 
-    def __init__(self, shape: PoolShape, group_size: int = 1) -> None:
+    def __init__(self, shape: PoolShape, source: WorkerAdapter | None = None) -> None:
         self.shape = shape
+        self.source = source or WorkerAdapter()
         self.desired = 0
+        self.minimum = 0
         self.members: dict[str, Member] = {}
         self.failures = 0
         self.broken = ""
         self.trouble: Exception | None = None
         self.startup_s = 0.0
+        self.startups: deque[float] = deque(maxlen=_STARTUPS_KEPT)
+        self.failed = 0
         self.said = ""
         self.trying = False
-        self._group_size = group_size
         self._numbers = itertools.count()
+
+    @property
+    def adapter(self) -> str:
+        """Name of the target whose workers they are."""
+        return self.source.name
+
+    @property
+    def limit(self) -> int | None:
+        """How many workers all pools of its adapter may have together; ``None`` for any number."""
+        return self.source.limit
+
+    @property
+    def group_size(self) -> int:
+        """How many workers start and stop together, at the most."""
+        return self.source.group_size
 
     def new_names(self, count: int) -> list[str]:
         """Return names that no worker of this pool had before, by groups where these have several workers.
@@ -148,7 +227,7 @@ class Pool:
         names: list[str] = []
         while len(names) < count:
             group = f"{self.shape.name}-{next(self._numbers)}"
-            size = min(self._group_size, count - len(names))
+            size = min(self.group_size, count - len(names))
             names += [group] if size == 1 else [f"{group}~-{place}" for place in range(size)]
         return names
 

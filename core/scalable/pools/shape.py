@@ -9,7 +9,7 @@ from typing import Final
 
 from scalable.spec import ComponentSpec
 
-__all__ = ["THREADS", "UNLIMITED", "PoolShape", "base_of"]
+__all__ = ["THREADS", "UNLIMITED", "PoolShape", "base_of", "family_of"]
 
 UNLIMITED: Final = 1e9
 """Amount of a label that says what a worker is, and limits nothing.
@@ -22,12 +22,30 @@ THREADS: Final = "threads"
 """Label of which a worker offers as many as it has threads, for tasks that take several."""
 
 
-_ENLARGED: Final = "+"  # no component's name has it
+_ENLARGED: Final = "+"  # no component's name has these
+_ELSEWHERE: Final = "@"
+
+
+def family_of(pool: str) -> str:
+    """Return the pool of which one is the enlarged form; itself if it is none.
+
+    Examples
+    --------
+    >>> family_of("simulate@burst+512"), family_of("simulate")
+    ('simulate@burst', 'simulate')
+    """
+    return pool.partition(_ENLARGED)[0]
 
 
 def base_of(pool: str) -> str:
-    """Return the component on which a pool is modelled: its own, also if its workers are larger."""
-    return pool.partition(_ENLARGED)[0]
+    """Return the component on which a pool is modelled, also if its workers are larger, or another target's.
+
+    Examples
+    --------
+    >>> base_of("simulate@burst+512"), base_of("simulate+512"), base_of("simulate")
+    ('simulate', 'simulate', 'simulate')
+    """
+    return family_of(pool).partition(_ELSEWHERE)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +114,20 @@ class PoolShape:
         resources = replace(component.resources, memory_bytes=size)
         name = f"{base}{_ENLARGED}{mebibytes}"
         return PoolShape(replace(component, name=name, tags=(), resources=resources), self.threads)
+
+    def at(self, target: str) -> PoolShape:
+        """Return the same on another target than the run's own.
+
+        Its name says so, and that of the component is a tag: tasks of the component run on both.
+        """
+        component = self.component
+        tags = (component.name, *component.tags)
+        return PoolShape(replace(component, name=f"{component.name}{_ELSEWHERE}{target}", tags=tags), self.threads)
+
+    def renamed(self, pool: str) -> PoolShape:
+        """Return the shape of a pool by its name: this one, or this one with so much more memory as the name says."""
+        more = pool.partition(_ENLARGED)[2]
+        return self.enlarged(int(more) * 2**20) if more else self
 
     def slots(self, required: Mapping[str, float]) -> int:
         """Return how many tasks that require this one worker runs at a time; 0 if it can run none."""

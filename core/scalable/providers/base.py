@@ -12,9 +12,12 @@ from scalable.spec import DeploymentSpec, Limits, ScalePlan
 
 if TYPE_CHECKING:
     from scalable.pools.cluster import PoolCluster as ClusterHandle
+    from scalable.pools.pool import WorkerAdapter
     from scalable.pools.shape import PoolShape
+    from scalable.providers.batch.script import TlsFiles
+    from scalable.providers.opening import Listening
 
-__all__ = ["ClusterHandle", "CostEstimate", "DeploymentProvider"]
+__all__ = ["AdapterProvider", "ClusterHandle", "CostEstimate", "DeploymentProvider"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,10 @@ def __getattr__(name: str) -> Any:
 @runtime_checkable
 class DeploymentProvider(Protocol):
     """How workers are got for a target.
+
+    A provider may also have ``rates(spec)``, a mapping of pools to
+    :class:`scalable.pricing.Rate`, where it knows what a worker costs; without it that is
+    what the target's ``price`` says.
 
     Attributes
     ----------
@@ -91,5 +98,37 @@ class DeploymentProvider(Protocol):
         ...
 
     def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
-        """Return what a plan costs; ``None`` where nothing is paid, or no price is known."""
+        """Return what a plan costs; ``None`` where no price is known."""
+        ...
+
+
+@runtime_checkable
+class AdapterProvider(DeploymentProvider, Protocol):
+    """A provider whose workers can serve any scheduler: what ``scalable adapter`` and ``provider: hybrid`` take."""
+
+    def listening(self, spec: DeploymentSpec) -> Listening:
+        """Return how a scheduler must listen for the workers to reach it.
+
+        Raises
+        ------
+        ProviderError
+            If this machine does not have what is needed.
+        """
+        ...
+
+    def open_adapter(self, spec: DeploymentSpec, tls: TlsFiles | None = None) -> WorkerAdapter:
+        """Return what starts and stops workers, of which there are none yet.
+
+        Parameters
+        ----------
+        spec : DeploymentSpec
+            The target.
+        tls : TlsFiles, optional
+            Certificates with which workers connect to the scheduler.
+
+        Raises
+        ------
+        ProviderError
+            If it cannot be opened; nothing is left then.
+        """
         ...

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from scalable.errors import Issue, ValidationReport
 from scalable.planning import working_pools
 from scalable.providers.options.common import RemoteOptions
 from scalable.providers.options.local import LocalOptions
+from scalable.providers.prices import missing_prices
 from scalable.spec import ComponentSpec, DeploymentSpec, Limits
 
-__all__ = ["check_local", "local_limits", "missing_preload", "remote_limits", "too_few_workers"]
+__all__ = [
+    "check_local",
+    "check_parts",
+    "elastic",
+    "local_limits",
+    "missing_preload",
+    "remote_limits",
+    "too_few_workers",
+]
 
 
 def check_local(spec: DeploymentSpec) -> ValidationReport:
@@ -18,7 +28,7 @@ def check_local(spec: DeploymentSpec) -> ValidationReport:
     assert isinstance(spec.options, LocalOptions)
     processes = spec.options.processes
     key = "max_workers" if "max_workers" in spec.options.model_fields_set else "provider"
-    issues = too_few_workers(spec, local_limits(spec.options).maximum, key)
+    issues = [*too_few_workers(spec, local_limits(spec.options).maximum, key), *missing_prices(spec)]
     for name, component in spec.components.items():
         path = f"components.{name}"
         if component.env and not processes:
@@ -67,6 +77,26 @@ def too_few_workers(spec: DeploymentSpec, maximum: int, key: str, option: str = 
     message = f"{len(working)} pools have work at once ({', '.join(working)}), but there are {maximum} workers"
     hint = f"set {option} to {len(working)} or more"
     return [spec.issue("E_TOO_FEW_WORKERS", f"targets.{spec.target}.{key}", message, hint)]
+
+
+def elastic(report: ValidationReport) -> ValidationReport:
+    """Return what is wrong with a target whose pools start empty and take what others leave to them."""
+    return ValidationReport(tuple(issue for issue in report.issues if issue.code != "E_TOO_FEW_WORKERS"))
+
+
+def check_parts(spec: DeploymentSpec, check: Callable[[DeploymentSpec], ValidationReport]) -> ValidationReport:
+    """Report what the targets cannot honour of which one is made: a primary, and others that take its overflow.
+
+    Parameters
+    ----------
+    spec : DeploymentSpec
+        What is to run.
+    check : callable
+        Reports what one of them cannot honour.
+    """
+    primary, *others = (spec.part(name) for name in spec.parts)
+    reports = [check(primary), *(elastic(check(part)) for part in others)]
+    return ValidationReport(tuple(dict.fromkeys(issue for report in reports for issue in report.issues)))
 
 
 def missing_preload(spec: DeploymentSpec, component: ComponentSpec) -> list[Issue]:

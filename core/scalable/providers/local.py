@@ -8,27 +8,34 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Generator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import dask
 from distributed import Nanny, Worker
+from distributed.comm.addressing import get_address_host_port
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import get_ip
 
 from scalable.errors import MissingExtra, ProviderError, ValidationReport
 from scalable.pools.cluster import PoolCluster
-from scalable.pools.pool import WorkerProcess
+from scalable.pools.pool import WorkerAdapter, WorkerProcess
 from scalable.pools.shape import PoolShape, base_of
+from scalable.pricing import Rate
 from scalable.providers.base import CostEstimate
+from scalable.providers.batch.security import security_of
 from scalable.providers.checks import check_local, local_limits
 from scalable.providers.environment import thread_environment
+from scalable.providers.opening import LOOPBACK, Listening, open_cluster
 from scalable.providers.options.local import LocalOptions
+from scalable.providers.prices import estimate, rates_of
 from scalable.spec import ComponentSpec, DeploymentSpec, Limits, ScalePlan
 
-__all__ = ["LocalProvider"]
+if TYPE_CHECKING:
+    from scalable.providers.batch.script import TlsFiles
 
-_LOOPBACK = "127.0.0.1"
+__all__ = ["LocalProvider"]
 
 # Without a dashboard Dask would still serve much of it by HTTP, to every user of this machine.
 _NO_PAGES: Mapping[str, Any] = {"distributed.worker.http.routes": []}
@@ -78,15 +85,37 @@ class LocalProvider:
         MissingExtra
             If a dashboard is wanted and bokeh is not installed.
         """
+        open_adapter = partial(self.open_adapter, spec)
+        return open_cluster(spec, self.listening(spec), self.shapes(spec), open_adapter)
+
+    def listening(self, spec: DeploymentSpec) -> Listening:
+        """Return how a scheduler listens for these workers.
+
+        Raises
+        ------
+        MissingExtra
+            If a dashboard is wanted and bokeh is not installed.
+        """
         options = self._options(spec)
         if options.dashboard and find_spec("bokeh") is None:
             raise MissingExtra("Dask's dashboard needs bokeh: pip install 'scalable-workflows[dashboard]'")
+        return Listening("machine" if options.processes else "process", dashboard=options.dashboard)
+
+    def open_adapter(self, spec: DeploymentSpec, tls: TlsFiles | None = None) -> WorkerAdapter:
+        """Return what starts and stops workers on this machine, for a scheduler that may be on another.
+
+        Raises
+        ------
+        ProviderError
+            If a component's shell script fails.
+        """
+        options = self._options(spec)
         environments = {
             name: _environment(component, PoolShape.of(component, options.threads_per_worker).threads)
             for name, component in spec.components.items()
             if options.processes
         }
-
+        security = None if tls is None else security_of(tls)
         scratch = Path(tempfile.mkdtemp(prefix="scalable-"))
         before = {name: os.environ.get(name) for name in _SET_BY_DASK}
 
@@ -108,14 +137,15 @@ class LocalProvider:
                 "silence_logs": logging.WARNING,
                 "dashboard": False,
                 # Dask's workers serve HTTP even without a dashboard, on all interfaces unless told where.
-                "dashboard_address": f"{_LOOPBACK}:0",
+                "dashboard_address": f"{LOOPBACK}:0",
+                "host": _own_address(scheduler_address),
+                "security": security,
             }
             if not options.processes:
                 made: WorkerProcess = _Threads(scheduler_address, **common)
             else:
                 made = Nanny(
                     scheduler_address,
-                    host=_LOOPBACK,
                     memory_limit=shape.component.resources.memory_bytes or 0,
                     env=environments[base_of(shape.name)],
                     worker_port=0,
@@ -125,14 +155,7 @@ class LocalProvider:
                 )
             return made
 
-        with dask.config.set({} if options.dashboard else {"distributed.scheduler.http.routes": []}):
-            return PoolCluster(
-                self.shapes(spec),
-                worker,
-                scheduler_options=_scheduler_options(options),
-                maximum=self.limits(spec).maximum,
-                on_close=put_back,
-            )
+        return WorkerAdapter(spec.target, worker, self.limits(spec).maximum, on_close=put_back)
 
     def scale(self, cluster: PoolCluster, plan: ScalePlan) -> None:
         """Make the pools as large as the plan says; returns when each has its first worker."""
@@ -143,8 +166,12 @@ class LocalProvider:
         cluster.close()
 
     def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
-        """Return nothing: this machine has no price."""
-        return None
+        """Return what a plan costs: nothing, unless the manifest has a ``price`` for this machine."""
+        return estimate(spec, plan)
+
+    def rates(self, spec: DeploymentSpec) -> dict[str, Rate]:
+        """Return what a worker of each pool costs: nothing, unless the manifest has a ``price``."""
+        return rates_of(spec)
 
     @staticmethod
     def _options(spec: DeploymentSpec) -> LocalOptions:
@@ -174,14 +201,12 @@ class _Threads:
         await self._worker.close(executor_wait=False)
 
 
-def _scheduler_options(options: LocalOptions) -> dict[str, Any]:
-    return {
-        "protocol": "tcp://" if options.processes else "inproc://",
-        "host": _LOOPBACK if options.processes else None,
-        "port": 0,
-        "dashboard": options.dashboard,
-        "dashboard_address": f"{_LOOPBACK}:{8787 if options.dashboard else 0}",
-    }
+def _own_address(scheduler_address: str) -> str | None:
+    """Return the address under which a scheduler, and whoever else reaches it, reaches this machine."""
+    if scheduler_address.startswith("inproc://"):
+        return None
+    host, port = get_address_host_port(scheduler_address)
+    return str(get_ip(host, port))
 
 
 def _preloads(component: ComponentSpec) -> list[str]:

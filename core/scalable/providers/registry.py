@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from scalable.errors import ProviderError, ProviderUnavailable, ValidationReport, did_you_mean
 from scalable.providers import checks
-from scalable.providers.base import DeploymentProvider
+from scalable.providers.base import AdapterProvider, DeploymentProvider
 from scalable.providers.batch.checks import check_batch
+from scalable.providers.prices import missing_prices
 from scalable.spec import DeploymentSpec
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ENTRY_POINTS",
     "catalogue",
     "check",
+    "get_adapter_provider",
     "get_provider",
     "loadable_names",
     "options_model",
@@ -49,6 +51,7 @@ _BUILT_IN = {
     "aws": ("scalable.providers.unbuilt:AwsProvider", "scalable.providers.options.aws:AwsOptions"),
     "gcp": ("scalable.providers.unbuilt:GcpProvider", "scalable.providers.options.gcp:GcpOptions"),
     **_BATCH,
+    "hybrid": ("scalable.providers.hybrid:HybridProvider", "scalable.providers.options.hybrid:HybridOptions"),
 }
 
 BUILT_IN = tuple(_BUILT_IN)
@@ -123,6 +126,22 @@ def get_provider(name: str) -> DeploymentProvider:
     )
 
 
+def get_adapter_provider(name: str) -> AdapterProvider:
+    """Return a provider whose workers can serve any scheduler.
+
+    Raises
+    ------
+    ProviderError
+        As for :func:`get_provider`, or if its workers cannot.
+    """
+    found = get_provider(name)
+    if not isinstance(found, AdapterProvider):
+        raise ProviderUnavailable(
+            f"workers of provider '{name}' cannot join the scheduler of another target; it has no `open_adapter`"
+        )
+    return found
+
+
 def loadable_names() -> tuple[str, ...]:
     """Return the names of the providers whose options can be described here."""
     names = []
@@ -151,7 +170,9 @@ def check(spec: DeploymentSpec) -> ValidationReport:
     if spec.provider not in _registered and spec.provider in _BUILT_IN:
         if spec.provider == "local":
             return checks.check_local(spec)
-        return check_batch(spec) if spec.provider in _BATCH else ValidationReport()
+        if spec.provider == "hybrid":
+            return checks.check_parts(spec, check)
+        return check_batch(spec) if spec.provider in _BATCH else ValidationReport(tuple(missing_prices(spec)))
     return get_provider(spec.provider).validate(spec)
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from pydantic import BaseModel
 
 from scalable.errors import InternalError, ProviderUnavailable, ValidationReport
 from scalable.pools.shape import PoolShape
+from scalable.pricing import Rate
 from scalable.providers.base import ClusterHandle, CostEstimate
 from scalable.providers.checks import remote_limits
 from scalable.providers.options.aws import AwsOptions
 from scalable.providers.options.common import RemoteOptions
 from scalable.providers.options.gcp import GcpOptions
 from scalable.providers.options.kubernetes import KubernetesOptions
+from scalable.providers.prices import estimate, missing_prices, rates_of
 from scalable.spec import DeploymentSpec, Limits, ScalePlan
+
+if TYPE_CHECKING:
+    from scalable.pools.pool import WorkerAdapter
+    from scalable.providers.batch.script import TlsFiles
+    from scalable.providers.opening import Listening
 
 __all__ = ["AwsProvider", "GcpProvider", "KubernetesProvider"]
 
@@ -27,9 +34,8 @@ class _Unbuilt:
     extra: ClassVar[str | None]
 
     def validate(self, spec: DeploymentSpec) -> ValidationReport:
-        """Report nothing more than reading the manifest did."""
-        del spec
-        return ValidationReport()
+        """Report what reading the manifest did not: workers whose price is not known."""
+        return ValidationReport(tuple(missing_prices(spec)))
 
     def limits(self, spec: DeploymentSpec) -> Limits:
         """Return the bounds on the number of workers, all pools together."""
@@ -52,6 +58,15 @@ class _Unbuilt:
         """
         self._refuse(f"target '{spec.target}'")
 
+    def listening(self, spec: DeploymentSpec) -> Listening:
+        """Refuse, as for :meth:`build_cluster`."""
+        self._refuse(f"target '{spec.target}'")
+
+    def open_adapter(self, spec: DeploymentSpec, tls: TlsFiles | None = None) -> WorkerAdapter:
+        """Refuse, as for :meth:`build_cluster`."""
+        del tls
+        self._refuse(f"target '{spec.target}'")
+
     def scale(self, cluster: ClusterHandle, plan: ScalePlan) -> None:
         """Refuse, as there is no cluster."""
         del cluster, plan
@@ -61,9 +76,12 @@ class _Unbuilt:
         """Do nothing, as there is no cluster."""
 
     def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
-        """Return nothing: no price is known."""
-        del spec, plan
-        return None
+        """Return what a plan costs; ``None`` where no price is known."""
+        return estimate(spec, plan)
+
+    def rates(self, spec: DeploymentSpec) -> dict[str, Rate]:
+        """Return what a worker of each pool costs, of those whose price is known."""
+        return rates_of(spec)
 
     def _refuse(self, target: str) -> NoReturn:
         raise ProviderUnavailable(

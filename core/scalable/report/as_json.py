@@ -27,6 +27,7 @@ def render_json(report: Report) -> str:
       fields of :class:`~scalable.report.PoolUse` and ``final``.
     - ``scaling``: ``up``, ``down``.
     - ``efficiency``, ``cost_usd``.
+    - ``cost``: the fields of :class:`~scalable.report.CostUse`; ``null`` if nothing is known of it.
     - ``failures``: a list whose entries hold the fields of
       :class:`~scalable.report.FailureGroup`.
     """
@@ -62,6 +63,7 @@ def render_json(report: Report) -> str:
         "scaling": asdict(report.scaling),
         "efficiency": report.efficiency,
         "cost_usd": report.cost_usd,
+        "cost": None if report.cost is None else asdict(report.cost),
         "failures": [asdict(group) for group in report.failures],
     }
     return json.dumps(content, indent=1) + "\n"

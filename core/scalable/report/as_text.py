@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from scalable.report.model import FailureGroup, PoolUse, Report, TaskTotals, TaskUse
-from scalable.telemetry.history import RunState
+from scalable.pricing import NOT_PAID
+from scalable.report.model import CostUse, FailureGroup, PoolCost, PoolUse, Report, TaskTotals, TaskUse
+from scalable.telemetry.history import PlannedCost, RunState
 from scalable.units import format_duration
 
 __all__ = ["render_text"]
@@ -42,8 +43,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _tasks(report)
     yield f"Duration: {format_duration(report.duration_s)}"
     yield "Efficiency: " + _percent(report.efficiency, "not known") + " (worker utilization)"
-    if report.cost_usd is not None:
-        yield f"Cost: ${report.cost_usd:,.2f}"
+    yield from _cost(report.cost)
     yield from _pools(workers.pools)
     yield from _failures(report.failures)
     yield f"Files: {report.path}"
@@ -96,6 +96,49 @@ def _pools(pools: Iterable[PoolUse]) -> Iterator[str]:
     if rows:
         yield "Pools:"
         yield from _table(["pool", "peak", "avg", "threads", "memory", "efficiency"], rows)
+
+
+def _cost(cost: CostUse | None) -> Iterator[str]:
+    sources = dict.fromkeys(pool.source for pool in cost.pools if pool.source) if cost is not None else {}
+    if cost is None or list(sources) == [NOT_PAID.source]:
+        # What nobody sends a bill for is no news.
+        return
+    without = [pool.tag for pool in cost.pools if pool.usd is None]
+    if cost.usd is not None:
+        metered = f"{_dollars(cost.usd)} " + ("metered" if cost.final else "so far, by the workers that were seen")
+    elif without:
+        what = "pool" if len(without) == 1 else "pools"
+        metered = f"not known: no price known for {what} {', '.join(without)}: set `price:` in the target"
+    else:
+        metered = "not metered"
+    if cost.usd == 0:
+        # Said once: there is nothing to divide among the pools.
+        yield f"Cost: {metered}" + _estimate(cost.estimated) + (f" ({'; '.join(sources)})" if sources else "")
+        return
+    yield f"Cost: {metered}" + _estimate(cost.estimated)
+    for pool in cost.pools:
+        yield f"  {pool.tag}: {_paid(pool)}"
+
+
+def _estimate(planned: PlannedCost | None) -> str:
+    if planned is None or planned.usd is None:
+        return ""
+    bounds = (
+        f" ({_dollars(planned.low)} to {_dollars(planned.high)})" if None not in (planned.low, planned.high) else ""
+    )
+    return f"; estimated {_dollars(planned.usd)}{bounds}"
+
+
+def _paid(pool: PoolCost) -> str:
+    hours = f"{pool.paid_s / 3600:,.2f} paid worker-hours, {pool.core_s / 3600:,.2f} core-hours"
+    return hours if pool.usd is None else f"{hours}, {_dollars(pool.usd)} ({pool.source})"
+
+
+def _dollars(usd: float | None) -> str:
+    """Return an amount in cents, or, of less than one, the digits that tell it from nothing."""
+    if usd is None:
+        return "-"
+    return f"${usd:,.2f}" if usd == 0 or abs(usd) >= 0.01 else f"${usd:.2g}"
 
 
 def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:

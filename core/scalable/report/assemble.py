@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scalable.report import queries
+from scalable.report.cost import cost_of
 from scalable.report.model import FailureGroup, PoolUse, Report, ScalingEvents, TaskTotals, TaskUse, WorkerUse
 from scalable.telemetry.history import PlannedPool, RunHistory, read_run
 from scalable.telemetry.tables import Tables
@@ -52,11 +53,6 @@ class _Busy:
     busy_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    usd: float | None
-
-
 def build(run_dir: Path, *, now: float | None = None) -> Report:
     """Return the report of a run.
 
@@ -91,7 +87,7 @@ def build(run_dir: Path, *, now: float | None = None) -> Report:
             workers=_workers(tables, pools, history, busy, ended_at - history.facts.started_at),
             scaling=tables.ask(queries.SCALING, ScalingEvents)[0],
             efficiency=_share(sum(busy.values()), sum(pool.slot_s for pool in pools)),
-            cost_usd=tables.ask(queries.COST, _Cost)[0].usd,
+            cost=cost_of(history, tables, ended_at),
             failures=tuple(tables.ask(queries.FAILURES, FailureGroup, most=_MOST_FAILURES)),
         )
 

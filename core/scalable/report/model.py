@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scalable.telemetry.history import RunFacts, RunState
+from scalable.telemetry.history import PlannedCost, RunFacts, RunState
 
-__all__ = ["FailureGroup", "PoolUse", "Report", "ScalingEvents", "TaskTotals", "TaskUse", "WorkerUse"]
+__all__ = [
+    "CostUse",
+    "FailureGroup",
+    "PoolCost",
+    "PoolUse",
+    "Report",
+    "ScalingEvents",
+    "TaskTotals",
+    "TaskUse",
+    "WorkerUse",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,55 @@ class ScalingEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolCost:
+    """What was paid for the workers of one pool.
+
+    Attributes
+    ----------
+    workers : int
+        How many there were.
+    paid_s : float
+        Worker-seconds that are paid for.
+    core_s : float
+        The same times the cores of a worker.
+    usd : float or None
+        US dollars; ``None`` if no price is known.
+    source : str
+        Where the price is from, and of which date; empty if none is known.
+    """
+
+    tag: str
+    workers: int
+    paid_s: float
+    core_s: float
+    usd: float | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostUse:
+    """What a run costs.
+
+    Attributes
+    ----------
+    usd : float or None
+        US dollars of all paid worker time; ``None`` if a pool that had workers has no price,
+        or prices were not recorded.
+    final : bool
+        Whether the run wrote it down when it ended; if not, it is counted up to the run's last record.
+    estimated : PlannedCost or None
+        What the plan expected.
+    pools : tuple of PoolCost
+        Those that had workers.
+    """
+
+    usd: float | None
+    final: bool
+    estimated: PlannedCost | None
+    pools: tuple[PoolCost, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FailureGroup:
     """Tasks of one name that failed in the end, with errors of one type; ``key`` and ``error`` are of the first."""
 
@@ -163,8 +222,8 @@ class Report:
     efficiency : float or None
         Seconds in which a slot ran a task, as a share (0 to 1) of the seconds in which
         there was the slot; ``None`` if no worker came.
-    cost_usd : float or None
-        US dollars; ``None`` if the target has no prices.
+    cost : CostUse or None
+        What it costs; ``None`` if neither the plan nor the run says anything of that.
     failures : tuple of FailureGroup
         The most frequent first; the first few.
     """
@@ -179,8 +238,13 @@ class Report:
     workers: WorkerUse
     scaling: ScalingEvents
     efficiency: float | None
-    cost_usd: float | None
+    cost: CostUse | None
     failures: tuple[FailureGroup, ...]
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars of all paid worker time; ``None`` if that is not known."""
+        return None if self.cost is None else self.cost.usd
 
     @property
     def duration_s(self) -> float:

@@ -8,7 +8,7 @@ __all__ = [
     "ATTEMPTS",
     "BUSY",
     "BY_NAME",
-    "COST",
+    "COMINGS",
     "FAILURES",
     "LAST_RECORD",
     "NAMES",
@@ -118,4 +118,9 @@ SELECT count(*) FILTER (direction = 'up') AS up, count(*) FILTER (direction = 'd
 FROM scaling WHERE event = 'scale_decision'
 """
 
-COST: Final = "SELECT sum(usd) AS usd FROM cost"
+COMINGS: Final = """
+SELECT event, "at", worker, tag, startup_s, paid_from
+FROM (SELECT row_number() OVER () AS line, * FROM workers WHERE "at" IS NOT NULL AND worker IS NOT NULL)
+ORDER BY line
+"""
+"""Workers that came and went, in the order in which that was written down."""

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from scalable.pools.cluster import PoolCluster
-from scalable.pools.demand import Requirement
-from scalable.pools.routing import Router
-from scalable.scaling.share import Decision, PoolLoad, share
-from scalable.spec import Limits
+from scalable.pools.pool import Member, Pool
+from scalable.scaling.guard import Guard
+from scalable.scaling.log import DecisionLog
+from scalable.scaling.model import Observation, Policy, ScaleDecision
+from scalable.scaling.observer import Observer
 from scalable.telemetry.recorder import Recorder
 
-__all__ = ["Controller"]
+__all__ = ["Controller", "Means"]
 
 logger = logging.getLogger(__name__)
+
+_FORGETFUL = ("no", "share")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run may spend.
+
+    Attributes
+    ----------
+    budget_usd, deadline_s : float or None
+        US dollars, and seconds from its start; ``None`` for no bound.
+    spent_usd : callable
+        US dollars spent so far, or ``None`` if nobody knows.
+    """
+
+    budget_usd: float | None = None
+    deadline_s: float | None = None
+    spent_usd: Callable[[], float | None] = lambda: None
 
 
 class Controller:
@@ -28,31 +47,35 @@ class Controller:
     ----------
     cluster : PoolCluster
         Whose pools.
-    limits : Limits
-        Bounds on all pools together.
-    router : Router
-        Which pools a task can run in.
+    observer : Observer
+        Who looks at them.
+    policy : Policy
+        Who decides.
+    guard : Guard
+        Who sees to it that no decision does harm.
     recorder : Recorder
         Where decisions are written.
-    interval_s : float
-        Seconds between two looks.
+    means : Means
+        What the run may spend.
     """
 
     def __init__(
         self,
         cluster: PoolCluster,
-        limits: Limits,
-        router: Router,
+        observer: Observer,
+        policy: Policy,
+        guard: Guard,
         recorder: Recorder,
-        interval_s: float = 0.5,
+        *,
+        means: Means | None = None,
     ) -> None:
         self._cluster = cluster
-        self._limits = limits
-        self._router = router
-        self._recorder = recorder
-        self._interval_s = interval_s
-        self._useful_at: dict[str, float] = {}
-        self._slots: dict[Requirement, dict[str, int]] = {}
+        self._observer = observer
+        self._policy = policy
+        self._guard = guard
+        self._means = means or Means()
+        self._log = DecisionLog(recorder, policy.name, every_look=policy.name not in _FORGETFUL)
+        self._since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,77 +101,76 @@ class Controller:
             except Exception:
                 # The run goes on with the workers it has; the defect is in the log.
                 logger.exception("a scaling decision failed")
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self._policy.interval_s)
 
-    def tick(self, now: float) -> Decision:
-        """Look once, and apply what is decided; on the cluster's loop.
+    def tick(self, now: float) -> ScaleDecision:
+        """Look once, and apply what is decided; on the cluster's loop, and never waiting for anybody.
 
         Parameters
         ----------
         now : float
             Seconds on a clock that never goes back.
         """
-        loads = self._observe(now)
-        decision = share(loads, self._limits) if loads else Decision()
-        if decision.counts:
+        observation = self._with_means(self._observer.look(now))
+        decision = self._guard.check(observation, self._policy.decide(observation))
+        self._log.saw(observation, decision)
+        if decision.has_changes:
             self._apply(decision)
         return decision
 
-    def _observe(self, now: float) -> list[PoolLoad]:
-        pools = {name: pool for name, pool in self._cluster.pools.items() if not pool.broken}
-        ready = dict.fromkeys(pools, 0)
-        workers_needed = dict.fromkeys(pools, 0.0)
-        for requirement, demand in self._cluster.demand_counter.demand.items():
-            if demand.ready:
-                for name, count, slots in self._spread(requirement, demand.ready):
-                    ready[name] += count
-                    workers_needed[name] += count / slots
-        loads = []
-        for name, pool in pools.items():
-            threads = ready[name] / workers_needed[name] if ready[name] else float(pool.shape.threads)
-            # One that waits for longer than the last one took says more, but not by waiting while nobody needs it.
-            needed_at = self._useful_at.get(name, now)
-            waits = (needed_at - member.asked_at for member in pool.staying if not member.up)
-            startup_s = max((pool.startup_s, *waits))
-            load = PoolLoad(name, pool.desired, threads, ready[name], startup_s=startup_s)
-            if load.workers <= load.useful:
-                self._useful_at[name] = now
-            loads.append(replace(load, surplus_s=now - self._useful_at.setdefault(name, now)))
-        return loads
+    def _with_means(self, observation: Observation) -> Observation:
+        if self._since is None:
+            self._since = observation.now
+        means, left_usd, left_s = self._means, None, None
+        spent = means.spent_usd() if means.budget_usd is not None else None
+        if means.budget_usd is not None and spent is not None:
+            left_usd = means.budget_usd - spent
+        if means.deadline_s is not None:
+            left_s = means.deadline_s - (observation.now - self._since)
+        return replace(observation, budget_usd=left_usd, deadline_s=left_s)
 
-    def _spread(self, requirement: Requirement, tasks: int) -> list[tuple[str, int, int]]:
-        """Divide tasks among the pools that can run them, by the workers these have.
+    def _apply(self, decision: ScaleDecision) -> None:
+        pools = self._cluster.pools
+        changed = decision.pools
+        before = {name: pools[name].desired for name in changed}
+        # What leaves first, so that it makes room in another pool.
+        for name in changed:
+            self._let_leave(pools[name], decision)
+        more = {name: pools[name].desired + count for name, count in decision.workers_to_add.items()}
+        fewer = {name: pools[name].desired - count for name, count in decision.workers_to_drain.items()}
+        self._cluster.scale(fewer | more, "scaled")
+        after = {name: pools[name].desired for name in changed}
+        self._log.decided(decision, before, after)
+        for name, count in after.items():
+            why = decision.reasons.get(name, decision.reasoning)
+            logger.info("pool %s: %d -> %d workers: %s", name, before[name], count, why)
 
-        Returns
-        -------
-        list of tuple
-            Pool, tasks, and how many of them one of its workers runs at a time.
-        """
-        slots = self._slots.get(requirement)
-        if slots is None:
-            required = dict(requirement)
-            capable = self._router.pools_for(required)
-            slots = self._slots[requirement] = {name: self._router.slots(name, required) for name in capable}
-        weights = {name: self._cluster.pools[name].desired for name in slots if not self._cluster.pools[name].broken}
-        total = sum(weights.values())
-        if not total:
-            return [(name, tasks, slots[name]) for name in list(weights)[:1]]
-        return [(name, math.ceil(tasks * weight / total), slots[name]) for name, weight in weights.items() if weight]
+    def _let_leave(self, pool: Pool, decision: ScaleDecision) -> None:
+        """Have those leave that are to: starting ones, idle ones as they are at this very moment, and whole groups."""
+        name, staying = pool.shape.name, pool.staying
+        starting = sorted((one for one in staying if not one.up), key=lambda one: (one.requested, -one.asked_at))
+        cancelled = decision.workers_to_cancel.get(name, 0)
+        # Some that are wanted have no place yet.
+        unborn = min(cancelled, max(0, pool.desired - len(staying)))
+        pool.desired -= unborn
+        stopped = set(decision.groups_to_stop.get(name, ()))
+        leaving = [one.name for one in staying if one.group in stopped]
+        leaving += [one.name for one in starting[: cancelled - unborn]]
+        leaving += [one.name for one in starting[::-1][: decision.workers_to_expire.get(name, 0)]]
+        leaving += self._idle(pool, decision.workers_to_remove.get(name, 0))
+        self._cluster.release(pool, leaving, "scaled down")
 
-    def _apply(self, decision: Decision) -> None:
-        for name, count in decision.counts.items():
-            before = self._cluster.pools[name].desired
-            record: dict[str, Any] = {
-                "event": "scale_decision",
-                "at": time.time(),
-                "tag": name,
-                "from": before,
-                "to": count,
-                "direction": "up" if count > before else "down",
-                "reason": decision.reasons[name],
-                "policy": "share",
-            }
-            self._recorder.append("scaling", record)
-            logger.info("pool %s: %d -> %d workers: %s", name, before, count, record["reason"])
-        # One step for all, so that what leaves one pool makes room in another.
-        self._cluster.scale(decision.counts, "scaled down")
+    def _idle(self, pool: Pool, count: int) -> list[str]:
+        if not count:
+            return []
+        active_at = self._cluster.demand_counter.active_at
+
+        def idle(member: Member) -> bool:
+            worker = self._cluster.worker_of(member)
+            return member.up and not (worker is not None and worker.processing)
+
+        def longest(member: Member) -> float:
+            worker = self._cluster.worker_of(member)
+            return active_at.get(worker.address, 0.0) if worker is not None else 0.0
+
+        return [one.name for one in sorted(filter(idle, pool.staying), key=longest)[:count]]

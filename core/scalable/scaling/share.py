@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
+from scalable.scaling.model import Observation, PoolView, ScaleDecision, TagInfo
 from scalable.spec import Limits
 
-__all__ = ["Decision", "PoolLoad", "share"]
+__all__ = ["Decision", "PoolLoad", "SharePolicy", "share"]
 
 SETTLE_S = 3.0
 """Seconds a worker must have been of no use before another pool gets its place, if it starts faster than that."""
@@ -70,6 +72,105 @@ class Decision:
 
     counts: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+
+
+class SharePolicy:
+    """Share a bounded number of workers among pools by need; what a target without ``adaptive`` does.
+
+    Parameters
+    ----------
+    interval_s : float
+        Seconds between two looks; default 0.5.
+    """
+
+    name = "share"
+    wants_groups = False
+
+    def __init__(self, interval_s: float = 0.5) -> None:
+        self.interval_s = interval_s
+        self._startup_s: dict[str, float] = {}
+        self._useful_at: dict[str, float] = {}
+
+    def decide(self, observation: Observation) -> ScaleDecision:
+        """Return what is to change, of pools that are not broken."""
+        pools = {name: pool for name, pool in observation.pools.items() if not pool.broken}
+        if not pools:
+            return ScaleDecision(timestamp=observation.now)
+        limit = observation.limit
+        maximum = sum(pool.info.limit for pool in pools.values()) if limit is None else limit
+        decision = share(self._loads(observation, pools), Limits(observation.minimum or 0, maximum))
+        made = ScaleDecision(
+            timestamp=observation.now,
+            reasons=decision.reasons,
+            reasoning="; ".join(f"{name}: {reason}" for name, reason in decision.reasons.items()),
+        )
+        for name, count in decision.counts.items():
+            _change(made, pools[name], count)
+        return made
+
+    def _loads(self, observation: Observation, pools: dict[str, PoolView]) -> list[PoolLoad]:
+        ready = dict.fromkeys(pools, 0)
+        workers_needed = dict.fromkeys(pools, 0.0)
+        for name, count, slots in _demand(observation, pools):
+            ready[name] += count
+            workers_needed[name] += count / slots
+        loads = []
+        now = observation.now
+        for name, pool in pools.items():
+            threads = ready[name] / workers_needed[name] if ready[name] else float(pool.info.threads)
+            if pool.startups:
+                self._startup_s[name] = pool.startups[-1]
+            # One that waits for longer than the last one took says more, but not by waiting while nobody needs it.
+            unneeded_s = now - self._useful_at.get(name, now)
+            waits = (age - unneeded_s for age in pool.start_ages)
+            startup_s = max((self._startup_s.get(name, 0.0), *waits))
+            load = PoolLoad(name, pool.live, threads, ready[name], startup_s=startup_s)
+            if load.workers <= load.useful:
+                self._useful_at[name] = now
+            loads.append(replace(load, surplus_s=now - self._useful_at.setdefault(name, now)))
+        return loads
+
+
+def _demand(observation: Observation, pools: dict[str, PoolView]) -> Iterator[tuple[str, int, int]]:
+    # Tasks that take the same of a worker are one queue, whatever they are called.
+    ready: defaultdict[tuple[tuple[str, ...], tuple[tuple[str, float], ...]], int] = defaultdict(int)
+    infos = {}
+    for tag in observation.tags.values():
+        key = (tag.info.pools, tuple(sorted(tag.info.requires.items())))
+        ready[key] += tag.queued + tag.running
+        infos[key] = tag.info
+    for key, tasks in ready.items():
+        if tasks:
+            yield from _spread(infos[key], tasks, pools)
+
+
+def _spread(info: TagInfo, tasks: int, pools: dict[str, PoolView]) -> Iterator[tuple[str, int, int]]:
+    """Divide tasks among the pools that can run them, by the workers these have."""
+    weights = {name: pools[name].live for name in info.pools if name in pools}
+    total = sum(weights.values())
+    if not total:
+        weights, total = dict.fromkeys(list(weights)[:1], 1), 1
+    for name, weight in weights.items():
+        if weight:
+            yield name, math.ceil(tasks * weight / total), info.slots.get(name, 1)
+
+
+def _change(made: ScaleDecision, pool: PoolView, count: int) -> None:
+    name = pool.info.name
+    leaving = pool.live - count
+    if leaving < 0:
+        made.workers_to_add[name] = -leaving
+        return
+    # Those who cost least to lose: not up yet, then idle, then whoever is free first.
+    for counts, there in (
+        (made.workers_to_cancel, pool.starting),
+        (made.workers_to_remove, pool.idle),
+        (made.workers_to_drain, pool.busy),
+    ):
+        taken = min(leaving, there)
+        leaving -= taken
+        if taken:
+            counts[name] = taken
 
 
 def share(loads: Sequence[PoolLoad], limits: Limits) -> Decision:

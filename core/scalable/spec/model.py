@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ __all__ = [
     "Limits",
     "Objectives",
     "PoolRequest",
+    "PriceRates",
     "ResourceRequest",
     "ScalePlan",
     "TaskSpec",
@@ -131,6 +132,27 @@ class Objectives:
     deadline_hours: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PriceRates:
+    """What a worker costs as the manifest says: the sum of the rates that are given.
+
+    Attributes
+    ----------
+    core_hour_usd, gb_hour_usd, gpu_hour_usd : float or None
+        US dollars of an hour of each core, each 2**30 bytes of memory, each device.
+    worker_hour_usd : float or None
+        US dollars of an hour of each worker, whatever its size.
+    minimum_s : float
+        Seconds that each worker is paid for at the least.
+    """
+
+    core_hour_usd: float | None = None
+    gb_hour_usd: float | None = None
+    gpu_hour_usd: float | None = None
+    worker_hour_usd: float | None = None
+    minimum_s: float = 0.0
+
+
 def _nowhere(path: str) -> tuple[int, int]:
     del path
     return (0, 0)
@@ -154,10 +176,14 @@ class DeploymentSpec:
         YAML of the resolved manifest with secrets redacted.
     advise : bool
         Whether its runs take the advice of past runs.
+    price : PriceRates or None
+        What workers cost, where the manifest says so.
     locate : callable
         Line and column of a dotted path in the manifest, such as ``components.simulate.env``.
     file_of : callable or None
         The file in which a dotted path stands, where an overlay is a file of its own.
+    parts : mapping of str to DeploymentSpec
+        The targets that this one is made of, by name, in the order in which it names them.
     run_id : str
         Identifier of the run that is being started, by which what it creates is found again;
         empty before.
@@ -177,10 +203,30 @@ class DeploymentSpec:
     manifest_path: Path | None = None
     manifest_text: str = ""
     advise: bool = False
+    price: PriceRates | None = None
     locate: Callable[[str], tuple[int, int]] = field(default=_nowhere, repr=False, compare=False)
     file_of: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     run_id: str = ""
     run_dir: Path | None = None
+    parts: Mapping[str, DeploymentSpec] = field(default_factory=dict)
+
+    def part(self, target: str) -> DeploymentSpec:
+        """Return one of the targets that this one is made of, with what is to run, and which run it is, as here.
+
+        Raises
+        ------
+        KeyError
+            If it is not made of that one.
+        """
+        return replace(
+            self.parts[target],
+            components=self.components,
+            tasks=self.tasks,
+            objectives=self.objectives,
+            price=self.price or self.parts[target].price,
+            run_id=self.run_id,
+            run_dir=self.run_dir,
+        )
 
     def issue(self, code: str, path: str, message: str, hint: str = "") -> Issue:
         """Return an issue that says where in the manifest it is.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scalable.errors import InternalError, ManifestError
-from scalable.manifest import Component, Manifest, Task
-from scalable.spec.model import ComponentSpec, DeploymentSpec, Objectives, ResourceRequest, TaskSpec
+from scalable.manifest import Component, Manifest, Price, Task
+from scalable.spec.model import ComponentSpec, DeploymentSpec, Objectives, PriceRates, ResourceRequest, TaskSpec
 
 __all__ = ["resolve"]
 
@@ -28,12 +30,16 @@ def resolve(manifest: Manifest, target: str | None = None) -> DeploymentSpec:
     if chosen is None or target not in (None, chosen):
         read_for = f"target '{chosen}'" if chosen else "no target"
         raise ManifestError(f"{manifest.path} was read for {read_for}; read it again with target={target!r}")
-    entry = manifest.targets[chosen]
+    return replace(_of_target(manifest, chosen), parts={name: _of_target(manifest, name) for name in manifest.parts})
+
+
+def _of_target(manifest: Manifest, target: str) -> DeploymentSpec:
+    entry = manifest.targets[target]
     if entry.options is None:
-        raise InternalError(f"target {chosen} was chosen without its options")
+        raise InternalError(f"target {target} was chosen without its options")
     return DeploymentSpec(
         project=manifest.project.name,
-        target=chosen,
+        target=target,
         provider=entry.provider,
         options=entry.options,
         components={name: _component(name, one) for name, one in manifest.components.items()},
@@ -44,8 +50,15 @@ def resolve(manifest: Manifest, target: str | None = None) -> DeploymentSpec:
         manifest_path=manifest.path,
         manifest_text=manifest.to_yaml(),
         advise=bool(entry.advise),
+        price=None if entry.price is None else _price(entry.price),
         locate=manifest.locate,
         file_of=manifest.file_of,
+    )
+
+
+def _price(price: Price) -> PriceRates:
+    return PriceRates(
+        price.core_hour, price.gb_hour, price.gpu_hour, price.worker_hour, minimum_s=price.minimum_s or 0.0
     )
 
 

@@ -20,6 +20,7 @@ from scalable.telemetry.tables import Tables, open_tables
 
 __all__ = [
     "INTERNAL",
+    "PlannedCost",
     "PlannedPool",
     "RunFacts",
     "RunHistory",
@@ -79,8 +80,19 @@ class PlannedPool:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedCost:
+    """What ``plan.json`` expected a run to cost, in US dollars; ``low`` and ``high`` bound it where that was said."""
+
+    usd: FiniteFloat | None = None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     pools: dict[str, PlannedPool] = field(default_factory=dict)
+    cost: PlannedCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,8 @@ class RunHistory:
         Unix seconds; ``None`` if the run wrote no summary.
     planned : mapping of str to PlannedPool
         The plan's pools by tag; empty if no plan was written.
+    estimated : PlannedCost or None
+        What the plan expected it to cost; ``None`` if it expected nothing.
     """
 
     path: Path
@@ -120,6 +134,7 @@ class RunHistory:
     status: RunState
     ended_at: float | None
     planned: Mapping[str, PlannedPool]
+    estimated: PlannedCost | None = None
 
     @contextlib.contextmanager
     def tables(self) -> Iterator[Tables]:
@@ -238,7 +253,7 @@ def read_run(run_dir: Path) -> RunHistory:
         summary = _read(run_dir / "summary.json", _Summary)
         status = summary.status if summary else status
     plan = _read(run_dir / "plan.json", _Plan) or _Plan()
-    return RunHistory(run_dir, facts, status, summary.ended_at if summary else None, plan.pools)
+    return RunHistory(run_dir, facts, status, summary.ended_at if summary else None, plan.pools, plan.cost)
 
 
 def _facts(run_dir: Path) -> RunFacts:

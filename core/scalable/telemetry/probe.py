@@ -28,6 +28,7 @@ ATTEMPT_LOST: Final = "scalable-attempt-lost"
 # The label of which a task takes as many as it uses of its worker's threads.
 _THREADS: Final = "threads"
 _NUMBER = re.compile(r"-\d+(~-\d+)?$")
+_MORE = re.compile(r"[@+]")  # another target than the run's, or larger workers
 
 Outcome = Literal["completed", "failed", "cancelled", "lost"]
 
@@ -151,6 +152,12 @@ class TaskProbe(SchedulerPlugin):
         """Return what the submitting side said of a live task."""
         task = self._tasks.get(key)
         return None if task is None else task.submission
+
+    def size_of(self, key: Any) -> float | None:
+        """Return the bytes of the input files of a live task, where somebody said so."""
+        task = self._tasks.get(key)
+        submission = self._submissions.get(key) if task is None else task.submission
+        return None if submission is None or submission.input_bytes is None else float(submission.input_bytes)
 
     def finish(self) -> None:
         """Record every task that has not ended as cancelled; the run is over, and nothing is recorded after."""
@@ -313,7 +320,7 @@ class TaskProbe(SchedulerPlugin):
             "key": key,
             "name": submission.name,
             "tag": submission.tag,
-            "component": pool_of(worker).partition("+")[0] if worker else None,
+            "component": _MORE.split(pool_of(worker))[0] if worker else None,
             "worker": worker,
             "attempt": task.attempt,
             "queued_at": task.ready_at or submission.submitted_at,

@@ -64,6 +64,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "threads": "INTEGER",
         "memory_bytes": "BIGINT",
         "startup_s": "DOUBLE",
+        "paid_from": "DOUBLE",
         "reason": "VARCHAR",
     },
     "scaling": {
@@ -77,7 +78,16 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "policy": "VARCHAR",
     },
     "artifacts": {"name": "VARCHAR", "at": "DOUBLE", "path": "VARCHAR", "kind": "VARCHAR"},
-    "cost": {"usd": "DOUBLE", "at": "DOUBLE", "tag": "VARCHAR"},
+    "cost": {
+        "event": "VARCHAR",
+        "at": "DOUBLE",
+        "tag": "VARCHAR",
+        "usd_per_s": "DOUBLE",
+        "source": "VARCHAR",
+        "workers": "INTEGER",
+        "paid_s": "DOUBLE",
+        "usd": "DOUBLE",
+    },
 }
 
 _T = TypeVar("_T")

@@ -10,6 +10,7 @@ from scalable.providers.batch.containers import RUNTIMES, image_file, runtime_of
 from scalable.providers.batch.systems import SYSTEMS, BatchSystem
 from scalable.providers.checks import missing_preload, remote_limits, too_few_workers
 from scalable.providers.options.batch import BatchOptions
+from scalable.providers.prices import missing_prices
 from scalable.spec import ComponentSpec, DeploymentSpec, TaskSpec
 from scalable.units import format_duration
 
@@ -32,7 +33,7 @@ def check_batch(spec: DeploymentSpec) -> ValidationReport:
     assert isinstance(options, BatchOptions)
     system = SYSTEMS[spec.provider]
     issues = [*too_few_workers(spec, remote_limits(options).maximum, *_what_limits(options))]
-    issues += _target(spec, options, system)
+    issues += [*_target(spec, options, system), *missing_prices(spec)]
     if system.name == "slurm":
         issues += _reserved(spec, options)
     for component in spec.components.values():

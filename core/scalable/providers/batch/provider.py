@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -10,29 +9,31 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-import dask
 import psutil
 from pydantic import BaseModel
 
 from scalable.errors import MissingExtra, ProviderError, ProviderUnavailable, ValidationReport
 from scalable.pools.cluster import PoolCluster
-from scalable.pools.pool import WorkerProcess
+from scalable.pools.pool import WorkerAdapter, WorkerProcess
 from scalable.pools.shape import PoolShape
+from scalable.pricing import Rate
 from scalable.providers.base import CostEstimate
 from scalable.providers.batch.checks import check_batch
 from scalable.providers.batch.command import call
 from scalable.providers.batch.jobs import BatchWorker, Jobs, cancel_all
 from scalable.providers.batch.script import Launch, TlsFiles
-from scalable.providers.batch.security import make_certificates, security_of
+from scalable.providers.batch.security import copy_certificates
 from scalable.providers.batch.systems import SYSTEMS, BatchSystem
 from scalable.providers.batch.words import MIB
 from scalable.providers.checks import remote_limits
+from scalable.providers.opening import Listening, open_cluster
 from scalable.providers.options.batch import (
     BatchOptions,
     HtcondorOptions,
@@ -42,6 +43,7 @@ from scalable.providers.options.batch import (
     SgeOptions,
     SlurmOptions,
 )
+from scalable.providers.prices import estimate, rates_of
 from scalable.spec import DeploymentSpec, Limits, ScalePlan
 from scalable.telemetry.recorder import new_run_id
 
@@ -57,7 +59,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_LOOPBACK = "127.0.0.1"
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
 
 
@@ -95,6 +96,29 @@ class _BatchProvider:
         """
         return build_pools(spec, self.shapes(spec), self.limits(spec).maximum)
 
+    def listening(self, spec: DeploymentSpec) -> Listening:
+        """Return how a scheduler listens, so that jobs reach it.
+
+        Raises
+        ------
+        ProviderError, ProviderUnavailable, MissingExtra
+            As for :meth:`build_cluster`.
+        """
+        return _listening(spec)
+
+    def open_adapter(self, spec: DeploymentSpec, tls: TlsFiles | None = None) -> WorkerAdapter:
+        """Return what submits and cancels jobs, for a scheduler that may be elsewhere.
+
+        Certificates below the directory that all nodes see are removed when it is closed;
+        others are copied there.
+
+        Raises
+        ------
+        ProviderError, ProviderUnavailable, MissingExtra
+            As for :meth:`build_cluster`; nothing is left then.
+        """
+        return _open_adapter(spec, self.limits(spec).maximum, tls)
+
     def scale(self, cluster: PoolCluster, plan: ScalePlan) -> None:
         """Ask for as many jobs as the plan says; returns when the batch system has taken them.
 
@@ -112,8 +136,12 @@ class _BatchProvider:
         cluster.close()
 
     def estimate_cost(self, spec: DeploymentSpec, plan: ScalePlan) -> CostEstimate | None:
-        """Return nothing: no price is known."""
-        return None
+        """Return what a plan costs, by the manifest's ``price``; ``None`` without it."""
+        return estimate(spec, plan)
+
+    def rates(self, spec: DeploymentSpec) -> dict[str, Rate]:
+        """Return what a worker of each pool costs, by the manifest's ``price``."""
+        return rates_of(spec)
 
 
 class SlurmProvider(_BatchProvider):
@@ -193,16 +221,40 @@ def build_pools(spec: DeploymentSpec, shapes: Iterable[PoolShape], maximum: int)
     ProviderError, MissingExtra
         As for :meth:`SlurmProvider.build_cluster`; nothing is left then.
     """
+    spec = _with_run_id(spec)
+    return open_cluster(spec, _listening(spec), shapes, partial(_open_adapter, spec, maximum))
+
+
+def _with_run_id(spec: DeploymentSpec) -> DeploymentSpec:
+    return spec if spec.run_id else replace(spec, run_id=new_run_id(spec.project))
+
+
+def _listening(spec: DeploymentSpec) -> Listening:
+    options = _options(spec)
+    _require(SYSTEMS[spec.provider], spec)
+    _check_interface(options)
+    return Listening(
+        "network",
+        interface=options.interface,
+        port=options.scheduler_port or 0,
+        insecure=options.insecure,
+        shared=_Place.of(_with_run_id(spec), options).shared,
+    )
+
+
+def _open_adapter(spec: DeploymentSpec, maximum: int, tls: TlsFiles | None) -> WorkerAdapter:
+    spec = _with_run_id(spec)
     system, options = SYSTEMS[spec.provider], _options(spec)
     _require(system, spec)
-    _check_interface(options)
     place = _Place.of(spec, options)
-    tls = None if options.insecure else make_certificates(place.shared)
+    if tls is not None and tls.directory.parent != place.shared:
+        # The nodes see that directory, and perhaps no other.
+        tls = copy_certificates(tls, place.shared)
     watchdog = None
     try:
         watchdog = _Watchdog(system, place.run_id, tls)
         _note(spec, system, place.run_id, tls)
-        return _started(shapes, maximum, _Parts(system, options, place, tls, watchdog))
+        return _adapter(spec.target, maximum, _Parts(system, options, place, tls, watchdog))
     except BaseException:
         _clear(watchdog, tls)
         raise
@@ -226,7 +278,7 @@ class _Place:
 
     @classmethod
     def of(cls, spec: DeploymentSpec, options: BatchOptions) -> _Place:
-        run_id = spec.run_id or new_run_id(spec.project)
+        run_id = spec.run_id
         own = (spec.run_dir or Path(".scalable") / "runs" / run_id).absolute()
         shared = own if options.shared_temp_directory is None else _path(options.shared_temp_directory)
         logs = own / "jobs" if options.log_directory is None else _path(options.log_directory) / run_id
@@ -249,17 +301,19 @@ class _Parts:
     watchdog: _Watchdog
 
 
-def _started(shapes: Iterable[PoolShape], maximum: int, parts: _Parts) -> PoolCluster:
-    options, tls = parts.options, parts.tls
-    launch = Launch(parts.place.run_id, "", parts.place.logs, tls)
-    jobs = Jobs(parts.system, options, launch, parts.watchdog.tell)
+def _adapter(target: str, maximum: int, parts: _Parts) -> WorkerAdapter:
+    launch = Launch(parts.place.run_id, "", parts.place.logs, parts.tls)
+    jobs = Jobs(parts.system, parts.options, launch, parts.watchdog.tell)
 
     def worker(shape: PoolShape, name: str, scheduler_address: str) -> WorkerProcess:
         return BatchWorker(jobs, shape, name, scheduler_address)
 
+    def attach(cluster: PoolCluster) -> None:
+        jobs.record = lambda record: cluster.recorder.append("jobs", record)
+
     def ended() -> None:
         if jobs.clean:
-            _clear(parts.watchdog, tls)
+            _clear(parts.watchdog, parts.tls)
             return
         parts.watchdog.leave()
         run_id = parts.place.run_id
@@ -269,42 +323,15 @@ def _started(shapes: Iterable[PoolShape], maximum: int, parts: _Parts) -> PoolCl
             run_id, run_id,
         )  # fmt: skip
 
-    try:
-        # Without its dashboard Dask would still serve much of it by HTTP, to every user of this machine.
-        with dask.config.set({"distributed.scheduler.http.routes": []}):
-            cluster = PoolCluster(
-                shapes,
-                worker,
-                scheduler_options={
-                    "protocol": "tcp://" if tls is None else "tls://",
-                    "interface": options.interface,
-                    "port": options.scheduler_port or 0,
-                    "dashboard": False,
-                    "dashboard_address": f"{_LOOPBACK}:0",
-                },
-                maximum=maximum,
-                security=None if tls is None else security_of(tls),
-                group_size=options.workers_per_job,
-                before_close=jobs.stop,
-                on_close=ended,
-            )
-    except ProviderError as error:
-        if any(getattr(cause, "errno", None) == errno.EADDRINUSE for cause in _causes(error)):
-            raise ProviderError(
-                f"port {options.scheduler_port} of this machine is taken; "
-                "choose another scheduler_port, or leave it out to have any that is free"
-            ) from error
-        raise
-    jobs.record = lambda record: cluster.recorder.append("jobs", record)
-    return cluster
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what led to an error, one after the other."""
-    cause = error.__cause__
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
+    return WorkerAdapter(
+        target,
+        worker,
+        maximum,
+        parts.options.workers_per_job,
+        attach=attach,
+        before_close=jobs.stop,
+        on_close=ended,
+    )
 
 
 class _Watchdog:

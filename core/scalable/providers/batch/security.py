@@ -15,7 +15,7 @@ from scalable.providers.batch.script import TlsFiles
 if TYPE_CHECKING:
     from distributed.security import Security
 
-__all__ = ["DIRECTORY_PREFIX", "make_certificates", "security_of"]
+__all__ = ["DIRECTORY_PREFIX", "copy_certificates", "make_certificates", "security_of"]
 
 DIRECTORY_PREFIX = "scalable-tls-"
 """What the names of directories begin with that hold nothing but a run's certificates."""
@@ -42,12 +42,38 @@ def make_certificates(parent: Path) -> TlsFiles:
         If ``cryptography`` is not installed.
     """
     certificate, key = _self_signed()
+    return _written(parent, certificate, certificate, key)
+
+
+def copy_certificates(files: TlsFiles, parent: Path) -> TlsFiles:
+    """Copy a run's certificates to where nodes see them.
+
+    Parameters
+    ----------
+    files : TlsFiles
+        Those there are.
+    parent : Path
+        As for :func:`make_certificates`.
+
+    Raises
+    ------
+    ProviderError
+        If they cannot be read, or written there.
+    """
+    try:
+        contents = [path.read_bytes() for path in (files.ca, files.cert, files.key)]
+    except OSError as error:
+        raise ProviderError(f"cannot read the certificate {error.filename}: {error.strerror}") from error
+    return _written(parent, *contents)
+
+
+def _written(parent: Path, ca: bytes, certificate: bytes, key: bytes) -> TlsFiles:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=DIRECTORY_PREFIX, dir=parent))
         files = TlsFiles(directory, directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
         try:
-            for path, content in ((files.ca, certificate), (files.cert, certificate), (files.key, key)):
+            for path, content in ((files.ca, ca), (files.cert, certificate), (files.key, key)):
                 _write_for_owner_only(path, content)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from scalable.manifest.fields import EnvValue, Flag, Seconds, Text, check_positive_int, problem
 from scalable.providers.options.common import RemoteOptions
+from scalable.spec import ResourceRequest
 
-__all__ = ["AwsOptions"]
+__all__ = ["AwsOptions", "fargate_size"]
 
 _OnlyInt = BeforeValidator(check_positive_int("E_BAD_VALUE", ""))
 
@@ -93,6 +95,31 @@ class AwsOptions(RemoteOptions):
             message = f"Fargate has no worker_mem {memory} with worker_cpu {cpu}"
             raise problem("E_BAD_FARGATE_SIZE", message, f"take {near}", at="worker_mem")
         return self
+
+
+def fargate_size(options: AwsOptions, resources: ResourceRequest) -> tuple[int, int] | None:
+    """Return the Fargate task for a worker.
+
+    Parameters
+    ----------
+    options : AwsOptions
+        Its ``worker_cpu`` and ``worker_mem`` go before what the component asks for.
+    resources : ResourceRequest
+        What the component asks for.
+
+    Returns
+    -------
+    tuple of int, or None
+        Cpu units and MiB of the smallest task that there is; ``None`` if none is large enough.
+    """
+    units = math.ceil(resources.cpus * 1024) if options.worker_cpu is None else options.worker_cpu
+    memory = math.ceil((resources.memory_bytes or 0) / 2**20) if options.worker_mem is None else options.worker_mem
+    for cpu in _FARGATE:
+        if cpu == options.worker_cpu or (options.worker_cpu is None and cpu >= units):
+            size = next((one for one in _sizes(cpu) if one >= memory), None)
+            if size is not None:
+                return cpu, size
+    return None
 
 
 def _sizes(cpu: int) -> list[int]:

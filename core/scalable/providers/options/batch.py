@@ -18,13 +18,15 @@ __all__ = [
     "PbsOptions",
     "SgeOptions",
     "SlurmOptions",
+    "check_port",
 ]
 
 
 _COMMENT = re.compile(r"(?:^|[\s;])#")
 
 
-def _check_port(value: object) -> int:
+def check_port(value: object) -> int:
+    """Return a port, or refuse what is none."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
         return value
     raise problem("E_BAD_VALUE", "must be a port: a whole number from 1 to 65535")
@@ -74,7 +76,7 @@ class BatchOptions(RemoteOptions):
     log_directory: Text | None = None
     python: Text | None = None
     shared_temp_directory: Text | None = None
-    scheduler_port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_check_port)] | None = None
+    scheduler_port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(check_port)] | None = None
     workers_per_job: Annotated[int, Field(ge=1), BeforeValidator(_check_workers_per_job)] = 1
     threads_per_worker: ThreadsPerWorker | None = None
     insecure: Flag = False

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from scalable.manifest.fields import Adaptive, MaxWorkers, Section, check_positive_int, problem
+from scalable.manifest.fields import Adaptive, MaxWorkers, Seconds, Section, Text, check_positive_int, problem
 
-__all__ = ["RemoteOptions", "ScalingOptions", "ThreadsPerWorker", "WorkerCount"]
+__all__ = ["RemoteOptions", "Scaling", "ScalingChoice", "ScalingOptions", "ThreadsPerWorker", "WorkerCount"]
 
 ThreadsPerWorker = Annotated[
     int, Field(ge=1), BeforeValidator(check_positive_int("E_BAD_THREADS_PER_WORKER", "threads_per_worker"))
 ]
 WorkerCount = Annotated[int, Field(ge=1), BeforeValidator(check_positive_int("E_BAD_N_WORKERS", "n_workers"))]
+
+
+class ScalingChoice(Section):
+    """Who decides on the number of workers while a run is under way.
+
+    Attributes
+    ----------
+    policy : str or None
+        Name of the policy, or a text such as ``allocate=capability; scaling=vanilla``; by default
+        ``predictive`` where the target is ``adaptive``, else ``share``.
+    interval_s : float or None
+        ``interval``, the seconds between two looks; by default what the policy says.
+    parameters : dict
+        All other keys, which are the policy's own.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    policy: Text | None = None
+    interval_s: Seconds | None = Field(default=None, alias="interval")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the policy is to make of itself."""
+        return dict(self.model_extra or {})
+
+
+def _read_scaling(value: object) -> object:
+    if isinstance(value, str):
+        return {"policy": value}
+    if not isinstance(value, Mapping | ScalingChoice):
+        raise problem("E_BAD_TYPE", "must be a policy's name, or `policy:` with its parameters")
+    return value
+
+
+Scaling = Annotated[ScalingChoice, BeforeValidator(_read_scaling)]
 
 
 class ScalingOptions(Section):
@@ -25,10 +62,13 @@ class ScalingOptions(Section):
         Workers of all pools together, at the most.
     adaptive : Adaptive or None
         Bounds between which their number follows the work.
+    scaling : ScalingChoice or None
+        Who decides on it while a run is under way.
     """
 
     max_workers: MaxWorkers | None = None
     adaptive: Adaptive | None = None
+    scaling: Scaling | None = None
 
     @model_validator(mode="after")
     def _minimum_fits(self) -> Self:

@@ -1,0 +1,56 @@
+"""A session's plans look back at past runs, and its run is what its plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scalable import ScalableSession
+from scalable.errors import PlanError
+from scalable.spec import Limits, ResourceRequest
+from tests.conftest import records
+
+Write = Callable[..., Path]
+
+
+def test_workers_are_given_the_memory_and_the_bounds_that_the_plan_says(manifest: Write) -> None:
+    with ScalableSession.from_yaml(manifest(), target="threads") as session:
+        plan = session.plan(objective="minimize cost")
+        assert plan.limits == Limits(0, 3)
+        smaller = {name: ResourceRequest(1, 512 * 2**20) for name in plan.resources}
+        requests = {name: replace(one, resources=smaller[name]) for name, one in plan.scale_plan.items()}
+        client = session.start(replace(plan, scale_plan=requests, resources=smaller))
+        client.submit(abs, -1, tag="simulate", name="simulate").result()
+    (record,) = records(session.run_dir, "tasks")
+    assert record["asked_bytes"] == 512 * 2**20
+
+
+def test_the_next_plan_knows_what_the_last_run_measured(manifest: Write) -> None:
+    path = manifest()
+    with ScalableSession.from_yaml(path, target="threads") as session:
+        client = session.start()
+        client.gather(client.map(abs, range(5), name="simulate"))
+    plan = ScalableSession.from_yaml(path, target="threads").plan()
+    assert plan.workload is not None
+    found = {group.name: group for group in plan.workload.groups}
+    assert found["simulate"].source == "5 past tasks"
+    assert found["simulate"].mean_s < 1
+    assert found["simulate"].count == 8  # the manifest's, which goes before what there was
+    assert found["analyze"].source == "the manifest"
+
+
+def test_a_plan_of_another_target_does_not_start(manifest: Write, tmp_path: Path) -> None:
+    path = manifest()
+    plan = ScalableSession.from_yaml(path, target="processes").plan()
+    with pytest.raises(PlanError, match="for target 'processes', this is target 'threads'"):
+        ScalableSession.from_yaml(path, target="threads").start(plan)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bounds_given_to_the_session_size_its_pools(manifest: Write) -> None:
+    session = ScalableSession.from_yaml(manifest(), target="threads", objectives={"deadline_hours": 1})
+    assert session.plan().objective == "balance"
+    assert session.plan(policy="manual").objective is None
