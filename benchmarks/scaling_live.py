@@ -36,7 +36,7 @@ targets:
     processes: true
     threads_per_worker: 1
     adaptive: {{minimum: 0, maximum: {most}}}
-    scaling: {{policy: predictive}}
+    scaling: {{policy: predictive, objective: balance}}
 components:
   simulate: {{cpus: {simulate}, memory: 400M, preload_script: {preload}}}
   postprocess: {{cpus: {postprocess}, memory: 400M, preload_script: {preload}}}

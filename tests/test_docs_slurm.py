@@ -96,6 +96,15 @@ def test_the_readmes_target_fits_its_manifest(folder: Path) -> None:
     assert done.stdout.startswith("scalable.yaml: ok (")
 
 
+def test_the_readmes_target_takes_the_lines_that_let_its_pools_grow_and_shrink(folder: Path) -> None:
+    more = block(README, "yaml", "adaptive:").replace("\n", "\n    ").rstrip(" ")
+    target = block(README, "yaml", "provider: slurm").replace("max_workers: 40\n", more)
+    assert "core_hour" in target
+    (folder / "scalable.yaml").write_text(with_parts(block(README, "yaml", "project:"), target))
+    done = start(folder, "scalable", "validate", "--target", "hpc")
+    assert done.stdout.startswith("scalable.yaml: ok ("), done.stderr
+
+
 def test_larger_workers_have_as_much_memory_as_is_said() -> None:
     step = yaml.safe_load(block(FIRST_RUN, "yaml", "memory_step"))["tasks"]["simulate"]["memory_step"]
     assert step == "2G"

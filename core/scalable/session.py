@@ -16,13 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from scalable.errors import Issue, ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
+from scalable.errors import ManifestInvalid, PlanError, ProviderError, ScalableError, ValidationReport
 from scalable.manifest import load
 from scalable.planning import Advice, Bounds, Plan, make_plan
 from scalable.planning.foresee import foresee
 from scalable.pools.shape import base_of
 from scalable.providers import registry
 from scalable.providers.prices import provider_rates
+from scalable.scaling.check import check_scaling
 from scalable.settings import Settings
 from scalable.spec import DeploymentSpec, resolve
 from scalable.telemetry.facts import facts_of
@@ -146,19 +147,8 @@ class ScalableSession:
     def validate(self) -> ValidationReport:
         """Return what the manifest's reader and the provider have to say; nothing is started."""
         return ValidationReport(
-            (*self._warnings.issues, *self._provider.validate(self.spec).issues, *self._check_scaling())
+            (*self._warnings.issues, *self._provider.validate(self.spec).issues, *check_scaling(self.spec))
         )
-
-    def _check_scaling(self) -> tuple[Issue, ...]:
-        if getattr(self.spec.options, "scaling", None) is None:
-            return ()
-        from scalable.scaling.choice import policy_of  # noqa: PLC0415  (only where somebody chose)
-
-        try:
-            policy_of(self.spec)
-        except PlanError as error:
-            return (self.spec.issue("E_BAD_SCALING", f"targets.{self.spec.target}.scaling", str(error)),)
-        return ()
 
     def plan(
         self,
@@ -188,14 +178,33 @@ class ScalableSession:
         ------
         PlanError
             If there is no such plan; :exc:`~scalable.errors.Infeasible` says which limit binds.
+        ManifestInvalid
+            If what the target says of ``scaling`` cannot be.
         """
         del dry_run
+        if wrong := check_scaling(self.spec):
+            raise ManifestInvalid(wrong)
+        return self._make_plan(self._past(), objective, policy, tasks)
+
+    def _plan_to_start(self) -> Plan:
+        """Return the plan of a run that nobody planned; past runs are only read where bounds size its pools."""
+        bounds = self.spec.objectives
+        bounded = bounds.budget_usd is not None or bounds.deadline_hours is not None
+        return self._make_plan(self._past() if bounded else None)
+
+    def _make_plan(
+        self,
+        past: Past | None,
+        objective: str | None = None,
+        policy: str | None = None,
+        tasks: Iterable[TaskGroup] | None = None,
+    ) -> Plan:
         limits = self._provider.limits(self.spec)
         advice = self._take_advice()
         foresight = foresee(
             advice.spec,
             limits.maximum,
-            past=self._past(),
+            past=past,
             rates=provider_rates(self._provider, advice.spec),
             threads={shape.name: shape.threads for shape in self._provider.shapes(advice.spec)},
             tasks=tasks,
@@ -302,7 +311,7 @@ class ScalableSession:
         Parameters
         ----------
         plan : Plan, optional
-            Default: :meth:`plan`.
+            Default: :meth:`plan`, without a look at past runs unless bounds ask for one.
 
         Raises
         ------
@@ -317,15 +326,17 @@ class ScalableSession:
             raise ManifestInvalid(report.errors)
         for warning in report.warnings:
             logger.warning("%s", warning)
-        plan = plan or self.plan()
-        plan.check(self.spec)
+        plan = plan or self._plan_to_start()
+        plan.check(self.spec, self._provider.limits(self.spec))
+        fitted = plan.fitted(self._take_advice().spec)
+        _refuse_impossible(self._provider.validate(fitted))
         self.run_id = new_run_id(self.spec.project)
         self.run_dir = self._settings.runs_dir / self.run_id if self._settings.telemetry else None
         with contextlib.ExitStack() as undo:
             recorder = Recorder(self.run_dir)
             undo.push(lambda _kind, error, _trace: recorder.finish(_status_of(error), {}))
             self._write_facts(recorder, plan)
-            spec = plan.fitted(self._take_advice().spec)
+            spec = fitted
             cluster = self._provider.build_cluster(replace(spec, run_id=self.run_id, run_dir=self.run_dir))
             undo.callback(self._provider.close, cluster)
             cluster.recorder = recorder
@@ -557,6 +568,13 @@ def _status_of(error: BaseException | None) -> RunStatus:
     if isinstance(error, SystemExit):
         return "completed" if error.code in (None, 0) else "failed"
     return "failed"
+
+
+def _refuse_impossible(report: ValidationReport) -> None:
+    """Refuse a plan whose workers the provider cannot have."""
+    if not report.ok:
+        wrong = "; ".join(map(str, report.errors))
+        raise PlanError(f"the plan cannot be: {wrong}; plan again with `scalable plan --format json`")
 
 
 def _refuse_import_of_main() -> None:

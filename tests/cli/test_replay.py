@@ -66,3 +66,12 @@ def test_looks_are_on_record_with_what_was_decided(run_dir: Path) -> None:
 def test_what_cannot_be_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", *arguments]) != 0
     assert message in capsys.readouterr().err
+
+
+def test_lines_that_cannot_be_used_are_counted_beside_the_rest(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (run_dir / "scaling.jsonl").open("a") as file:
+        file.write('{"event": "scale_decision", "at": 1, "tag": "simulate"}\n')
+    assert main(["replay", "--policy", "no"]) == 0
+    assert "1 lines cannot be used" in capsys.readouterr().err

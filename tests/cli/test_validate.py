@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -95,6 +96,23 @@ def test_what_the_chosen_target_cannot_honour_is_reported(manifest: Write, capsy
         ),
         "scalable.yaml: 1 error, 1 warning",
     ]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ("{policy: predictve}", "there is no scaling policy 'predictve'.*did you mean 'predictive'"),
+        ("{policy: vanilla, uper_task_ratio: 3}", "'vanilla' 'uper_task_ratio'.*did you mean 'upper_task_ratio'"),
+    ],
+)
+def test_scaling_that_is_not_known_is_an_error_with_its_place(
+    scaling: str, message: str, manifest: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = BAD.replace("max_workers: 0", f"max_workers: 1, scaling: {scaling}").replace("cpu:", "cpus:")
+    manifest(text)
+    assert main(["validate", "--target", "local"]) == 2
+    out = capsys.readouterr().out
+    assert re.search(rf"^scalable.yaml:4:\d+ targets.local.scaling: .*{message}", out, re.MULTILINE)
 
 
 def test_target_and_manifest_may_come_from_the_environment(

@@ -158,3 +158,14 @@ def test_words_that_are_not_known_are_refused_with_the_nearest() -> None:
         search(work(), [pool()], policy="save")
     with pytest.raises(PlanError, match="there are no tasks"):
         search(Workload(()), [pool()])
+
+
+def test_the_cheapest_is_within_a_per_mille_of_all_that_keep_the_bounds_and_the_fastest_of_those() -> None:
+    minute = tuple(60.0 * part for part in (0.75, 0.85, 0.95, 1.0, 1.05, 1.15, 1.3))
+    found = search(work(100, *minute), [PoolModel("p", limit=50, boot_s=(2.0,), wait_s=(0.25,))],
+                   objective="minimize cost", deadline_s=1000 * HOUR)  # fmt: skip
+    least = found.front[-1].cost.mean
+    assert found.point.cost.mean <= 1.001 * least
+    assert all(one.cost.mean > 1.001 * least for one in found.front if one.time_s.mean < found.point.time_s.mean)
+    free = search(work(), [pool(boot_s=(0.0,))], objective="minimize cost")
+    assert free.point.counts == {"p": 100}  # workers that cost nothing to start cost the same however many

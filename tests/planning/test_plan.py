@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import BaseModel
 
 from scalable.errors import Infeasible, PlanError
 from scalable.planning import TaskGroup, make_plan
 from scalable.planning.foresee import foresee
+from scalable.providers.options.local import LocalOptions
 from scalable.spec import ComponentSpec, DeploymentSpec, Limits, Objectives, ResourceRequest, TaskSpec
 
 
@@ -39,6 +42,28 @@ def test_a_component_that_no_task_names_gets_no_worker_at_first() -> None:
 
 def test_a_pool_whose_tasks_all_come_after_others_gets_its_workers_later() -> None:
     assert counts(spec(TaskSpec("a", "demeter"), TaskSpec("b", "postprocess", after=("a",))), 1) == {"demeter": 1}
+
+
+def told(policy: str, **parameters: object) -> LocalOptions:
+    return LocalOptions.model_validate({"scaling": {"policy": policy, **parameters}})
+
+
+def test_where_nobody_starts_workers_later_every_pool_with_tasks_gets_its_own_at_once() -> None:
+    tasks = (TaskSpec("a", "demeter"), TaskSpec("b", "postprocess", after=("a",)))
+    for text in ("no", "allocate=capability; scaling=no"):
+        made = replace(spec(*tasks), options=told(text))
+        assert counts(made, 4) == {"demeter": 2, "postprocess": 2}
+        with pytest.raises(Infeasible, match="max_workers is 1, but 2 pools have work"):
+            make_plan(made, Limits(1, 1))
+    assert counts(replace(spec(*tasks), options=told("share")), 1) == {"demeter": 1}
+
+
+def test_a_plan_tells_of_pools_that_a_policy_may_pass_over() -> None:
+    tasks = (TaskSpec("a", "demeter"), TaskSpec("b", "postprocess", after=("a",)))
+    (note,) = make_plan(replace(spec(*tasks), options=told("vanilla")), Limits(2, 2)).notes
+    assert "'vanilla' may never start workers of postprocess" in note
+    served = replace(spec(*tasks), options=told("vanilla", serve_every_tag=True))
+    assert make_plan(served, Limits(2, 2)).notes == ()
 
 
 def test_without_tasks_every_component_has_work() -> None:

@@ -15,7 +15,7 @@ from scalable.errors import PlanError
 from scalable.planning import Plan, make_plan
 from scalable.planning.picture import draw_front
 from scalable.planning.planfile import read_plan
-from scalable.spec import Limits, ResourceRequest, TaskSpec
+from scalable.spec import Limits, ResourceRequest, ScalePlan, TaskSpec
 from tests.planning.test_plan import ANALYZE, SIMULATE, spec
 
 
@@ -68,6 +68,28 @@ def test_what_is_no_plan_is_refused_with_where(
     path.write_text(json.dumps(change(made().to_json())))
     with pytest.raises(PlanError, match=message):
         read_plan(path)
+
+
+@pytest.mark.parametrize(
+    ("limits", "counts", "message"),
+    [
+        (Limits(40, 3), {}, r"limits.minimum 40 is not between 0 and limits.maximum 3"),
+        (Limits(0, 3), {"simulator": 50}, r"starts with 50 workers.*more than limits.maximum 3"),
+        (Limits(0, 3), {"simulator": -1}, r"-1 workers of pool simulator"),
+        (Limits(0, 40), {}, r"limits.maximum 40 is more than the 30 workers that target"),
+    ],
+)
+def test_numbers_of_workers_that_cannot_be_are_refused_with_which(
+    limits: Limits, counts: dict[str, int], message: str
+) -> None:
+    plan = made()
+    (name,) = plan.scale_plan
+    requests = {name: replace(plan.scale_plan[name], count=next(iter(counts.values()), 1))}
+    asked = replace(plan, scale_plan=ScalePlan(requests), limits=limits)
+    deployment = replace(spec(SIMULATE, ANALYZE), fingerprint="ab" * 32)
+    with pytest.raises(PlanError, match=rf"the plan cannot be: .*{message.replace('simulator', name)}.*plan again"):
+        asked.check(deployment, Limits(0, 30))
+    plan.check(deployment, Limits(0, 30))
 
 
 def test_a_file_that_cannot_be_read_is_refused_with_how_to_make_one(tmp_path: Path) -> None:

@@ -81,22 +81,23 @@ def test_a_job_is_paid_since_its_start_where_that_is_recorded() -> None:
     assert meter.paid_s("a", NOON + 110) == pytest.approx(30)
 
 
-def test_an_enlarged_pool_costs_what_its_pool_does_unless_it_has_a_rate() -> None:
-    meter = Meter({"a": CENT_A_SECOND})
-    meter.take(added("a+400-0", NOON))
-    assert meter.spent_usd(NOON + 10) == pytest.approx(0.10)
-    own = Meter({"a": CENT_A_SECOND})
-    own.set_rate("a+400", Rate(0.02))
-    own.take(added("a+400-0", NOON))
-    assert own.spent_usd(NOON + 10) == pytest.approx(0.20)
+@pytest.mark.parametrize("pool", ["a", "a@cloud"])
+def test_an_enlarged_pool_costs_what_its_pool_does_and_its_memory_besides(pool: str) -> None:
+    machine, memory = Meter({pool: CENT_A_SECOND}), Meter({pool: Rate(0.01, usd_per_gb_h=7.2)})
+    for meter in (machine, memory):
+        meter.take(added(f"{pool}+512-0", NOON))
+    assert machine.spent_usd(NOON + 10) == pytest.approx(0.10)
+    assert memory.spent_usd(NOON + 10) == pytest.approx(0.10 + 10 * 0.5 * 7.2 / 3600)
+    assert memory.totals(NOON + 10)[0].usd == pytest.approx(0.11)
 
 
-def test_what_has_no_price_makes_the_total_unknown_but_not_the_time() -> None:
+def test_what_has_no_price_is_named_and_the_rest_is_counted() -> None:
     meter = Meter({"a": CENT_A_SECOND})
     meter.worker_started("a", "a-0", NOON)
-    assert meter.spent_usd(NOON + 1) == pytest.approx(0.01)
+    assert meter.unpriced == ()
     meter.worker_started("b", "b-0", NOON)
-    assert meter.spent_usd(NOON + 1) is None
+    assert meter.spent_usd(NOON + 1) == pytest.approx(0.01)
+    assert meter.unpriced == ("b",)
     assert meter.paid_s("b", NOON + 1) == 1
     assert [(one.tag, one.usd) for one in meter.totals(NOON + 1)] == [("a", pytest.approx(0.01)), ("b", None)]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from scalable.providers.adapters.messages import (
     Welcome,
     read_message,
 )
+from scalable.providers.adapters.offers import check_offers
 from scalable.providers.batch.security import make_certificates, security_of
 from tests.conftest import records
 from tests.providers.elsewhere import Elsewhere, cluster_of, elsewhere, manifest_text, scaled, until, way_in
@@ -195,6 +199,45 @@ def test_who_speaks_another_protocol_is_told_which(session: ScalableSession) -> 
     scripted = Scripted(session, play, registration(protocol=2))
     scripted.thread.join(20)
     assert "it speaks protocol 2, the scheduler 1" in scripted.outcome
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"adapter_id": "../../x"}, "no name of a target"),
+        ({"max_workers": -5}, "max_workers must be a whole number from 1"),
+        ({"workers_per_group": 0}, "workers_per_group must be a whole number from 1"),
+        ({"pools": ()}, "no pools"),
+        ({"pools": None}, "cannot be read"),
+        ({"pools": ("simulate",)}, "cannot be read"),
+        ({"pools": (PoolOffer("a; b", 1),)}, "no name of a component"),
+        ({"pools": (PoolOffer("simulate", 1), PoolOffer("simulate", 2))}, "two pools"),
+        *(
+            ({"pools": (replace(PoolOffer("simulate", 1), **{name: value}),)}, f"'simulate': {name} must be")
+            for name, value in [
+                ("threads", "abc"), ("threads", True), ("cpus", None), ("cpus", math.nan), ("cpus", math.inf),
+                ("memory_bytes", 0), ("gpus", -1), ("tags", None), ("tags", ("a b",)), ("capabilities", {"x": 0}),
+                ("capabilities", {"x": "y"}), ("capabilities", None),
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_what_an_adapter_says_of_itself_is_looked_at_before_it_is_taken_on(wrong: dict[str, Any], said: str) -> None:
+    facts = {**registration().to_wire(), **registration(**{**wrong, "pools": ()}).to_wire()}
+    pools = wrong.get("pools", (PoolOffer("simulate", 1),))
+    facts["pools"] = pools and tuple(one if isinstance(one, str) else one.to_wire() for one in pools)
+    with pytest.raises(ProviderError, match=re.escape(said)):
+        check_offers(Registration.from_wire(facts))
+
+
+def test_nothing_stays_of_an_adapter_that_is_refused(session: ScalableSession) -> None:
+    async def play(one: Scripted) -> None:
+        raise AssertionError("it was taken on")
+
+    scripted = Scripted(session, play, registration(pools=(PoolOffer("simulate", 0),)))
+    scripted.thread.join(20)
+    assert "threads must be a whole number from 1, not 0" in scripted.outcome
+    assert (list(cluster_of(session).adapters), list(cluster_of(session).pools)) == (["home"], ["simulate"])
 
 
 def test_one_that_falls_silent_is_dropped_though_its_connection_stands(

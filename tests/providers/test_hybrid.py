@@ -79,6 +79,19 @@ def test_a_plan_that_is_too_large_for_the_primary_begins_in_both(manifest: Write
         until(lambda: [pool.up for pool in cluster.pools.values()] == [1, 2], "one here, two there")
 
 
+def test_idle_workers_of_one_stage_give_their_places_in_the_primary_to_the_next(manifest: Write) -> None:
+    text = manifest_text().replace("max_workers: 1", "max_workers: 2").replace(ELASTIC, "scaling: predictive")
+    text = text.replace("components:\n", "components:\n  analyze: {cpus: 1, memory: 500M}\n") + (
+        "tasks:\n  first: {component: simulate, count: 4, duration: 1s}\n"
+        "  then: {component: analyze, count: 4, duration: 1s, after: [first]}\n"
+    )
+    with ScalableSession.from_yaml(manifest(text), target="both") as session:
+        client, cluster = session.start(), cluster_of(session)
+        assert [pool.minimum for pool in cluster.pools.values()] == [0, 0, 0, 0]
+        client.gather(client.map(place, range(4), tag="simulate"))
+        assert client.submit(place, 1, tag="analyze").result(20).startswith("analyze")
+
+
 @pytest.mark.parametrize(
     ("options", "column", "said"),
     [

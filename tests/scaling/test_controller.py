@@ -7,19 +7,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from scalable import ScalableClient, ScalableSession
 from scalable.pools.cluster import PoolCluster
+from scalable.pools.pool import Pool, WorkerAdapter
 from scalable.pools.shape import PoolShape
 from scalable.scaling.controller import Controller, Means
 from scalable.scaling.guard import Guard
 from scalable.scaling.model import Observation, ScaleDecision
 from scalable.scaling.observer import Observer
 from scalable.spec import Limits
+from scalable.telemetry.recorder import Recorder
 from tests.conftest import MANIFEST, records
+from tests.scaling.test_observer import World
 
 GATE = threading.Event()
 
@@ -212,3 +216,80 @@ def test_a_policy_is_shown_what_is_left_of_money_and_time(bench: Bench) -> None:
     first, second = bench.policy.seen
     assert (first.budget_usd, first.deadline_s) == (3.5, 60.0)
     assert (second.budget_usd, second.deadline_s) == (3.5, 50.0)
+
+
+class Told:
+    """Pools of a world of the test, and what they are told to do."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.left: list[str] = []
+        self.scaled: dict[str, int] = {}
+        self.policy = Scripted()
+        cluster = world.cluster
+        cluster.release = lambda _pool, names, _reason: self.left.extend(names)
+        cluster.scale = lambda counts, _reason: self.scaled.update(counts)
+        observer = Observer(cluster, world.router, Limits(0, 9))
+        self.controller = Controller(cluster, observer, self.policy, Guard(), Recorder(None))
+
+    def decide(self, decision: ScaleDecision) -> list[str]:
+        """Return who is to leave."""
+        self.policy.next = decision
+        self.controller.tick(self.world.now)
+        return self.left
+
+
+def test_groups_leave_whole_as_they_are_paid_for_whole() -> None:
+    world = World()
+    world.pools["a"] = Pool(world.pools["a"].shape, WorkerAdapter(group_size=2))
+    for group, ages in (("job-1", (50.0, 5.0)), ("job-2", (40.0, 30.0))):
+        for place, age in enumerate(ages):
+            world.add(f"a-{group}~-{place}", age_s=age, remote=SimpleNamespace(group=group, note=""))
+    assert Told(world).decide(ScaleDecision(workers_to_remove={"a": 2})) == ["a-job-2~-0", "a-job-2~-1"]
+
+
+def test_of_starting_workers_the_one_that_hangs_is_given_up_and_the_latest_is_not_needed() -> None:
+    world = World()
+    world.add("a-hung", up=False, age_s=2000.0)
+    world.add("a-late", up=False, age_s=20.0, requested=True)
+    assert Told(world).decide(ScaleDecision()) == ["a-hung"]
+    world = World()
+    world.add("a-early", up=False, age_s=100.0)
+    world.add("a-late", up=False, age_s=20.0)
+    assert Told(world).decide(ScaleDecision(workers_to_cancel={"a": 1})) == ["a-late"]
+
+
+def test_a_worker_that_is_lost_when_the_budget_is_used_up_is_not_replaced(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    spent = [1.0]
+    bench.means = {"budget_usd": 2.0, "spent_usd": lambda: spent[0]}
+    controller = bench.controller()
+    controller.start()
+    bench.wait(lambda: bool(bench.policy.seen))
+    spent[0] = 2.5
+    bench.wait(lambda: "the budget of $2.00 is used up" in caplog.text)
+
+    async def lose() -> None:
+        bench.cluster._replace(pool, list(pool.members.values()))
+
+    pool = bench.cluster.pools["simulate"]
+    (worker,) = (bench.cluster.worker_of(one) for one in pool.members.values())
+    assert worker is not None
+    bench.cluster.sync(bench.cluster.scheduler.remove_worker, worker.address, stimulus_id="test", expected=True)
+    bench.cluster.sync(lose)
+    bench.wait(lambda: not pool.members)
+    assert pool.desired == 0
+    controller.stop()
+
+
+def test_a_worker_that_cannot_leave_keeps_its_place_and_nobody_goes_in_its_stead(bench: Bench) -> None:
+    held = bench.client.submit(bytes, 1000, tag="simulate")
+    bench.wait(held.done)
+    bench.decide(ScaleDecision(workers_to_remove={"postprocess": 1}))
+    bench.wait(lambda: bench.up("postprocess") == 0)
+    pool = bench.cluster.pools["simulate"]
+    bench.decide(ScaleDecision(workers_to_remove={"simulate": 1}))
+    bench.wait(lambda: any(member.stuck for member in pool.members.values()))
+    assert (pool.desired, bench.up()) == (1, 1)
+    assert held.result() == bytes(1000)

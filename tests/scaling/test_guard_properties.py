@@ -14,6 +14,7 @@ from scalable.scaling.guard import Guard, PoolRules
 from scalable.scaling.model import GroupView, Observation, PoolInfo, PoolView, ScaleDecision, TagInfo, TagView
 
 POOLS = ("a", "b", "c")
+ADAPTERS = {"a": "home", "b": "home", "c": "cloud"}
 TAGS = {"x": ("a",), "y": ("b", "c"), "z": ("c",)}
 KINDS = ("workers_to_add", "workers_to_remove", "workers_to_cancel", "workers_to_drain")
 
@@ -70,11 +71,13 @@ class Histories(RuleBasedStateMachine):
     )  # fmt: skip
     def begin(self, seed: int, limit: int | None, minimum: int | None, sizes: tuple[int, ...], budgeted: bool) -> None:
         self.random = random.Random(seed)
+        shared = self.random.randint(4, 60)
         self.now = 0.0
         self.limit, self.minimum = limit, minimum if limit is None else min(minimum or 0, limit)
         self.pools = {
             name: World(PoolInfo(name, limit=self.random.randint(4, 80), minimum=self.random.choice((0, 0, 2)),
-                                 group_size=size, usd_per_s=self.random.choice((0.0, 0.01, None)), min_bill_s=600.0))
+                                 group_size=size, usd_per_s=self.random.choice((0.0, 0.01, None)), min_bill_s=600.0,
+                                 adapter=ADAPTERS[name], adapter_limit=shared if ADAPTERS[name] == "home" else None))
             for name, size in zip(POOLS, sizes, strict=True)
         }  # fmt: skip
         self.rules = {"b": PoolRules(max_starting=8), "c": PoolRules(max_step=5)}
@@ -174,6 +177,7 @@ class Histories(RuleBasedStateMachine):
         given_up = sum(safe.workers_to_expire.values())
         assert not add or self.limit is None or sum(left.values()) - given_up + add <= self.limit
         assert sum(left.values()) + add >= min(live, self.minimum or 0)
+        self.look_at_adapter(seen, safe, left)
         self.look_at_tags(seen, safe)
         self.look_at_money(seen, safe)
         touched = {name for kind in KINDS for name in getattr(safe, kind)} | set(safe.groups_to_stop)
@@ -212,6 +216,12 @@ class Histories(RuleBasedStateMachine):
         late = sum(age > max(600.0, 3 * usual) for age in pool.start_ages)
         assert expired == late
         return pool.live - leaving
+
+    def look_at_adapter(self, seen: Observation, safe: ScaleDecision, left: dict[str, int]) -> None:
+        home = [name for name, adapter in ADAPTERS.items() if adapter == "home"]
+        add = sum(safe.workers_to_add.get(name, 0) for name in home)
+        there = sum(left[name] + seen.pools[name].draining - safe.workers_to_expire.get(name, 0) for name in home)
+        assert not add or there + add <= (seen.pools["a"].info.adapter_limit or 0)
 
     def look_at_tags(self, seen: Observation, safe: ScaleDecision) -> None:
         for name, pools in TAGS.items():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from scalable.errors import ScalableError
-from scalable.scaling.log import DecisionLog, read_observations
+from scalable.scaling.log import DecisionLog, condensed, read_observations
 from scalable.scaling.model import GroupView, Observation, PoolInfo, PoolView, ScaleDecision, TagInfo, TagView
 from scalable.telemetry.recorder import Recorder
 
@@ -133,4 +134,71 @@ def test_a_line_that_a_kill_has_torn_is_left_out(run_dir: Path) -> None:
 
 def test_a_folder_without_decisions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScalableError, match=r"has no scaling\.jsonl"):
+        list(read_observations(tmp_path))
+
+
+def test_a_decision_is_made_from_some_of_many_running_tasks_with_their_true_number() -> None:
+    many = replace(BUSY.tags["fit"], running=5000, running_for=[(float(age), None) for age in range(5000)])
+    seen = condensed(replace(BUSY, tags={"fit": many}, budget_usd=3.14159)).tags["fit"]
+    assert (len(seen.running_for), seen.running) == (64, 5000)
+    ages = [age for age, _ in seen.running_for]
+    assert (ages[0], ages[-1]) == (0.0, 4999.0)
+    assert {round(later - sooner) for sooner, later in pairwise(ages)} <= {79, 80}
+
+
+def test_what_is_short_is_not_condensed_but_money_is_in_cents() -> None:
+    assert condensed(BUSY) == BUSY
+    assert condensed(replace(BUSY, budget_usd=3.14159)).budget_usd == 3.14
+    assert condensed(replace(BUSY, budget_usd=None)).budget_usd is None
+
+
+def test_what_is_condensed_is_so_for_good_and_read_back_as_it_was(run_dir: Path) -> None:
+    many = replace(BUSY.tags["fit"], running=500, running_for=[(age + 0.25, None) for age in range(500)])
+    seen = condensed(replace(BUSY, tags={"fit": many}))
+    assert condensed(seen) == seen
+    written, recorder = log(run_dir)
+    written.saw(seen, NOTHING)
+    recorder.finish("completed", {})
+    assert [one for one, _ in read_observations(run_dir)] == [seen]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "scale_decision", "at": 1, "tag": "a"}',
+        '{"event": "scale_decision", "at": 1, "tag": "other", "from": 1, "to": 2}',
+        '{"event": "infos", "pools": {"b": {"nam": "b"}}, "tags": {}}',
+        '["no", "record"]',
+    ],
+)
+def test_lines_that_cannot_be_used_are_left_out_and_counted(run_dir: Path, line: str) -> None:
+    written, recorder = log(run_dir)
+    written.saw(BUSY, NOTHING)
+    recorder.finish("completed", {})
+    with (run_dir / "scaling.jsonl").open("a") as file:
+        file.write(f"{line}\n{line}\n")
+    skipped: list[int] = []
+    assert list(read_observations(run_dir, skipped.append)) == [(BUSY, {})]
+    assert skipped == [2]
+
+
+def test_looks_at_what_is_not_named_are_left_out_and_those_at_the_same_too(run_dir: Path) -> None:
+    written, recorder = log(run_dir)
+    written.saw(BUSY, NOTHING)
+    stranger = replace(BUSY, pools={"b": replace(BUSY.pools["a"], info=replace(POOL, name="b"))})
+    written.saw(stranger, NOTHING)
+    written.saw(stranger, NOTHING)
+    recorder.finish("completed", {})
+    path = run_dir / "scaling.jsonl"
+    kept = [line for line in path.read_text().splitlines() if '"infos"' not in line or '"fit"' in line]
+    path.write_text("\n".join(kept))
+    skipped: list[int] = []
+    assert [seen for seen, _ in read_observations(run_dir, skipped.append)] == [BUSY]
+    assert skipped == [2]
+
+
+@pytest.mark.parametrize("line", ['{"event": "scale_decision", "at": 1, "tag": "a", "from": 1, "to": 2}', ""])
+def test_a_record_without_anything_that_was_seen_is_refused_in_words(tmp_path: Path, line: str) -> None:
+    (tmp_path / "scaling.jsonl").write_text(line)
+    with pytest.raises(ScalableError, match=r"nothing that a policy saw.*older release"):
         list(read_observations(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,14 +52,17 @@ class World:
             self.counter.active_at[name] = self.now - age_s
         return member
 
-    def observer(self, known: Beforehand | None = None, **more: Any) -> Observer:
-        cluster: Any = SimpleNamespace(
+    @cached_property
+    def cluster(self) -> Any:
+        return SimpleNamespace(
             pools=self.pools,
             demand_counter=self.counter,
             worker_of=lambda member: self.workers.get(member.name),
             maximum=9,
         )
-        return Observer(cluster, self.router, Limits(0, 9), known, **more)
+
+    def observer(self, known: Beforehand | None = None, **more: Any) -> Observer:
+        return Observer(self.cluster, self.router, Limits(0, 9), known, **more)
 
     def look(self, known: Beforehand | None = None, **more: Any) -> Observation:
         return self.observer(known, **more).look(self.now)
@@ -191,3 +195,31 @@ def test_groups_are_shown_to_those_who_ask_for_them() -> None:
     first, second = world.look(groups=True).pools["a"].groups
     assert (first.name, first.workers, first.waiting, first.running, first.age_s) == ("job-1", 2, 1, 1, 5.0)
     assert (second.name, second.workers, second.age_s) == ("a-3", 0, 2.0)
+
+
+def test_a_pool_that_was_given_up_holds_no_places_that_others_could_have() -> None:
+    world = World()
+    world.pools["a"].desired, world.pools["a"].broken = 4, "no licence"
+    assert world.look().pools["a"].live == 0
+
+
+def test_a_worker_that_cannot_leave_is_not_asked_to_again_and_again() -> None:
+    world = World()
+    world.add("a-1", stuck=True)
+    seen = world.look().pools["a"]
+    assert (seen.idle, seen.busy) == (0, 1)
+
+
+def test_a_pool_that_comes_later_is_for_tasks_that_are_there_and_counts_in_prices_and_limits() -> None:
+    world = World()
+    world.counter._kinds[FIT] = Demand(ready=1)
+    watch = world.observer(Beforehand({"a": Rate(0.5)}))
+    before = watch.look(1.0)
+    later = PoolShape(ComponentSpec("b", ResourceRequest(4), tags=("a",)), 1)
+    world.cluster.pools = world.pools | {"b": Pool(later)}
+    world.cluster.maximum = 12
+    world.router.add(later)
+    after = watch.look(2.0)
+    assert (before.tags["fit"].info.pools, after.tags["fit"].info.pools) == (("a",), ("a", "b"))
+    assert (before.limit, after.limit) == (9, 12)
+    assert (before.pools["a"].info.price_per_s, after.pools["a"].info.price_per_s) == (0.5, 1.0)

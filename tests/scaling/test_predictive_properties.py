@@ -141,3 +141,34 @@ def test_what_it_remembers_does_not_grow_with_what_is_done(ends: int) -> None:
     assert len(memory.durations["t"].recent) <= 100
     assert len(memory.ledger.jobs) <= 128
     assert len(memory.levels["p"]._since) <= 128
+
+
+ANY = st.floats(0.0, 1e308, allow_nan=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.none() | ANY, ANY), max_size=9),
+    st.lists(st.tuples(ANY, st.none() | ANY), max_size=9),
+    st.lists(ANY, max_size=5),
+    st.tuples(st.none() | ANY, st.none() | ANY),
+    st.integers(0, 10**12),
+)
+def test_no_seconds_however_many_make_it_warn(tasks: Any, running: Any, ages: Any, starts: Any, queued: int) -> None:
+    policy, busy = PredictivePolicy(), len(running)
+    info = PoolInfo("p", limit=1000, usd_per_s=1.0, min_bill_s=60.0, wait_s=starts[0], boot_s=starts[1])
+    kind = TagInfo("t", ("p",), history=tasks, prior_s=starts[0])
+    for now in (0.0, 5.0, 1e9):
+        pool = PoolView(
+            info, busy=busy, starting=len(ages), start_ages=sorted(ages, reverse=True), startups=ages, unbilled=0
+        )
+        work = TagView(
+            kind,
+            queued=queued,
+            running=busy,
+            arrived=queued + busy,
+            running_for=running,
+            completions=tasks,
+            queued_sizes=[(size, 3) for size in ages] or None,
+        )
+        policy.decide(Observation(now, {"p": pool}, {"t": work}))

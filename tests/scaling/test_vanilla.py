@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scalable.errors import PlanError
+from scalable.scaling.guard import Guard
 from scalable.scaling.model import Observation
 from scalable.scaling.ratio import NoPolicy, VanillaPolicy
 from tests.scaling.seen import group, pool, see, tag
@@ -62,6 +63,19 @@ def test_tasks_that_no_worker_can_run_wait_unless_every_tag_is_to_be_served() ->
     seen = see(pools, [tag("x", ["a"], queued=1), tag("y", ["b"], queued=1)])
     assert not VanillaPolicy().decide(seen).has_changes
     assert VanillaPolicy(serve_every_tag=True).decide(seen).workers_to_add == {"b": 1}
+
+
+def test_serving_every_tag_makes_room_where_all_places_are_held_by_groups_without_work() -> None:
+    pools = [pool("a", groups=[group("old"), group("young")]), pool("b")]
+    seen = see(pools, [tag("x", ["b"], queued=30)], limit=2)
+    decision = Guard().check(seen, VanillaPolicy(serve_every_tag=True).decide(seen))
+    assert (decision.workers_to_add, decision.groups_to_stop) == ({"b": 1}, {"a": ("old",)})
+
+
+def test_no_group_makes_room_that_runs_something_or_has_tasks_to_come() -> None:
+    pools = [pool("a", groups=[group("one", running=1), group("two")]), pool("b")]
+    seen = see(pools, [tag("x", ["b"], queued=30), tag("y", ["a"], running=1)], limit=2)
+    assert VanillaPolicy(serve_every_tag=True).decide(seen).groups_to_stop == {}
 
 
 def test_ratios_that_leave_no_room_between_them_are_refused() -> None:

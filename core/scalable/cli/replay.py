@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -56,7 +57,8 @@ def replay(
     else:
         directory = find_run(Settings.from_environ().runs_dir if runs_dir is None else runs_dir, run).path
     looks, was, would = 0, Counter[str](), Counter[str]()
-    for look in replayed(directory, chosen):
+    skipped: list[int] = []
+    for look in replayed(directory, chosen, skipped=skipped.append):
         looks += 1
         was[_kind(look.was)] += 1
         would[_kind(look.would)] += 1
@@ -64,6 +66,8 @@ def replay(
             print(json.dumps(_facts(look)))  # noqa: T201
         elif look.was or look.would:
             print(_line(look))  # noqa: T201
+    if any(skipped):
+        print(f"{directory.name}: {sum(skipped)} lines cannot be used and were left out", file=sys.stderr)  # noqa: T201
     if format == "text":
         print(  # noqa: T201
             f"{directory.name}: {looks} looks; more workers at {was['up']}, fewer at {was['down']}; "

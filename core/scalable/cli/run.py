@@ -79,7 +79,9 @@ def run(
             bounds = objectives_of(given.budget_usd, given.deadline_hours)
         session = ScalableSession.from_yaml(manifest, target=target, overlay=overlay, advise=advise, objectives=bounds)
         with session:
-            client = session.start(given or session.plan(objective=objective, policy=policy))
+            if given is None and (objective is not None or policy is not None):
+                given = session.plan(objective=objective, policy=policy)
+            client = session.start(given)
             names = {"__name__": "__main__", "__file__": str(workflow), "session": session, "client": client}
             code = _execute(source, workflow, names, session)
         if session.run_dir is not None and code is None:

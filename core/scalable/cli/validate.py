@@ -46,7 +46,7 @@ def validate(
     path = settings.manifest if manifest is None else manifest
     try:
         read = load(path, target=target or settings.target, overlay=overlay, catalogue=registry.catalogue)
-        issues: Sequence[Issue] = (*read.warnings, *_provider_issues(read))
+        issues: Sequence[Issue] = (*read.warnings, *_target_issues(read))
     except (ManifestSyntax, ManifestInvalid) as error:
         read, issues = None, error.issues
     failed = any(issue.severity == "error" for issue in issues)
@@ -57,12 +57,16 @@ def validate(
     return ManifestInvalid.exit_code if failed else 0
 
 
-def _provider_issues(manifest: Manifest) -> Sequence[Issue]:
-    """Return what the chosen target's provider has to say."""
+def _target_issues(manifest: Manifest) -> Sequence[Issue]:
+    """Return what the chosen target's provider has to say, and what is wrong with its scaling."""
     from scalable.providers import registry  # noqa: PLC0415  (help must not wait for it)
+    from scalable.scaling.check import check_scaling  # noqa: PLC0415
     from scalable.spec import resolve  # noqa: PLC0415
 
-    return () if manifest.target is None else registry.check(resolve(manifest)).issues
+    if manifest.target is None:
+        return ()
+    spec = resolve(manifest)
+    return (*registry.check(spec).issues, *check_scaling(spec))
 
 
 def _as_text(file: str, manifest: Manifest | None, issues: Sequence[Issue]) -> str:

@@ -27,9 +27,11 @@ _WANDERED: Final = 400
 _FEWEST_TRIES: Final = 100
 _EFFORT: Final = 2_000_000
 _POLISH: Final = 80
-# What weighs the other side of the scale by so little decides only where nothing else does:
-# a worker that saves 1 % of the time may make it 12 times as expensive.
+# What weighs the other side of the scale by so little decides only where nothing else does: a worker
+# that saves 1 % of the time may make it 12 times as expensive. Of costs each per mille counts.
 _OTHER: Final = 0.004
+_OTHER_TIME: Final = 1e-4
+_TIE: Final = 0.001
 _RISK: Final = 4.0
 _STEPS: Final = (1, -1, 3, -3)
 
@@ -67,7 +69,8 @@ def search(
     objective : {"minimize cost", "minimize time", "balance"}
         The cheapest that keeps the bounds; the fastest that does; or the least product of
         mean cost and mean time, which is the knee of the front of both on the logarithmic
-        scale.
+        scale. Of those within 0.1 % of the cheapest it is the fastest; before the fastest goes
+        what is 1 % slower and costs a twelfth.
     policy : {"safe", "aggressive"}
         ``safe``: 95 % of the worlds keep the bounds, the deadline with a headroom of 20 %;
         ``aggressive``: half of them do. Where no choice does as ``safe`` wants, it may do as
@@ -106,6 +109,8 @@ def search(
     if policy == "safe" and within.violation(best) > 0:
         table.enough += _FEWEST_TRIES
         best = _best(table, objective, loose, wished=within)
+    elif objective == "minimize cost":
+        best = _fastest_of_equals(table.tried.values(), best, within)
     missed = loose.missed(best)
     worker_s = simulator.run(best.counts).worker_s
     return Chosen(
@@ -220,6 +225,13 @@ def _best(table: _Table, objective: str, bounds: _Bounds, wished: _Bounds | None
     return best
 
 
+def _fastest_of_equals(points: Iterable[Point], best: Point, bounds: _Bounds) -> Point:
+    """Return the fastest of those that cost as much as the cheapest."""
+    kept = [point for point in points if bounds.violation(point) <= bounds.violation(best)]
+    most = min(point.cost.mean for point in kept) * (1 + _TIE)
+    return min((one for one in kept if one.cost.mean <= most), key=lambda one: (one.time_s.mean, one.cost.mean))
+
+
 def _wander(table: _Table, value: Value, best: Point) -> None:
     """Change up to three pools at once, at random, as long as that is better: one alone may be worse."""
     random = np.random.default_rng(len(table.pools))
@@ -241,7 +253,7 @@ def _value(objective: str, bounds: _Bounds, wished: _Bounds | None) -> Value:
     def value(point: Point) -> tuple[float, float]:
         time, cost = math.log(max(point.time_s.mean, 1e-9)), math.log(max(point.cost.mean, 1e-12))
         aims = {
-            "minimize cost": cost + _OTHER * time,
+            "minimize cost": cost + _OTHER_TIME * time,
             "minimize time": time + _OTHER * cost,
             "balance": cost + time,
         }
@@ -355,7 +367,7 @@ def _limited_by(table: _Table, point: Point, objective: str, bounds: _Bounds) ->
     """Return in words what keeps a choice from being better."""
     others = [one for one in table.tried.values() if bounds.violation(one) > 0]
     if objective == "minimize cost":
-        cheaper = any(one.cost.mean < point.cost.mean for one in others)
+        cheaper = any(one.cost.mean * (1 + _TIE) < point.cost.mean for one in others)
         return "the deadline: what is cheaper takes too long" if cheaper else "the work itself: nothing is cheaper"
     if any(one.time_s.mean < 0.99 * point.time_s.mean and one.cost.mean > point.cost.mean for one in others):
         return "the budget: what is faster costs too much"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from scalable.errors import Infeasible, PlanError
 from scalable.planning.advice import Advice
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from scalable.planning.simulate import Worlds
 
 __all__ = ["make_plan", "working_pools"]
+
+_BLIND: Final = frozenset({"vanilla", "fixed_elastic"})
 
 
 def make_plan(
@@ -33,7 +36,8 @@ def make_plan(
 
     Without objective, policy and bounds, or with the policy ``manual``, these are the
     manifest's numbers: the workers there are to be, divided among the pools that have work
-    at once. Each such pool gets one; the others go by the work that the manifest's hints
+    at once, or, where the target's policy never starts any, among all that have work. Each
+    such pool gets one; the others go by the work that the manifest's hints
     foresee (``count`` times ``duration``), a pool without hints weighing as much as the mean
     of the others.
 
@@ -77,7 +81,7 @@ def make_plan(
         ScalePlan({}),
         limits,
         objective=objective,
-        notes=() if advice is None else advice.notes,
+        notes=(*_passed_over(spec), *(() if advice is None else advice.notes)),
         advice=None if advice is None else advice.tasks,
         resources={name: component.resources for name, component in spec.components.items()},
         unit=seen.unit,
@@ -103,10 +107,31 @@ def working_pools(spec: DeploymentSpec) -> tuple[str, ...]:
     """Return the pools that have work at once: those of tasks that wait for no others.
 
     Without tasks that is every pool. A pool whose tasks all come ``after`` others gets its
-    workers when they are ready.
+    workers when they are ready, unless the target's policy is ``no``, which never starts any.
     """
-    at_once = {task.component for task in spec.tasks.values() if not task.after}
+    fixed = _policy(spec) == "no"
+    at_once = {task.component for task in spec.tasks.values() if fixed or not task.after}
     return tuple(name for name in spec.components if not at_once or name in at_once)
+
+
+def _policy(spec: DeploymentSpec) -> str:
+    """Return the name of the policy that the target says; empty if it says none."""
+    choice = getattr(spec.options, "scaling", None)
+    text = (choice and choice.policy) or ""
+    said = re.search(r"\bscaling\s*=\s*(\w+)", text)
+    return said[1] if said else text.strip()
+
+
+def _passed_over(spec: DeploymentSpec) -> tuple[str, ...]:
+    """Return a note if pools may wait for ever, because the policy does not look at what tasks require."""
+    policy = _policy(spec)
+    if policy not in _BLIND or spec.options.scaling.parameters.get("serve_every_tag"):  # type: ignore[attr-defined]
+        return ()
+    begun = working_pools(spec)
+    later = dict.fromkeys(task.component for task in spec.tasks.values() if task.component not in begun)
+    if not later:
+        return ()
+    return (f"policy '{policy}' may never start workers of {', '.join(later)}; set `serve_every_tag: true`",)
 
 
 def _bounded(spec: DeploymentSpec, seen: Foresight) -> bool:
@@ -118,7 +143,11 @@ def _bounded(spec: DeploymentSpec, seen: Foresight) -> bool:
 
 def _manual(bare: Plan, spec: DeploymentSpec, seen: Foresight, working: tuple[str, ...]) -> Plan:
     limits = bare.limits
-    counts = _divide(max(limits.minimum, 0), _weights(spec, working))
+    total = max(limits.minimum, 0)
+    if total and _policy(spec) == "no":
+        # Nobody starts one later for those that have none.
+        total = max(total, len(working))
+    counts = _divide(total, _weights(spec, working))
     made = replace(
         bare,
         scale_plan=_requests(spec, {name: counts[name] for name in spec.components if name in counts}),
@@ -182,12 +211,15 @@ def _chosen(bare: Plan, spec: DeploymentSpec, chosen: Chosen) -> Plan:
     point, limits = chosen.point, bare.limits
     assert bare.workload is not None
     at_once = {group.pool for group in bare.workload.groups if not group.parents}
-    begin = {name: count for name, count in point.counts.items() if name in at_once}
+    fixed = _policy(spec) == "no"
+    begin = {name: count for name, count in point.counts.items() if fixed or name in at_once}
+    if fixed and len(begin) <= limits.maximum < sum(begin.values()):
+        begin = _divide(limits.maximum, begin)
     if sum(begin.values()) > limits.maximum:
         raise Infeasible(_too_few(spec, limits, tuple(begin)))
     # Workers that nobody needs leave, unless the manifest's own minimum keeps them.
     least = 0 if limits.minimum == limits.maximum else limits.minimum
-    most = max(1, min(limits.maximum, point.peak), least)
+    most = max(1, min(limits.maximum, max(point.peak, sum(begin.values()))), least)
     return replace(
         bare,
         scale_plan=_requests(spec, {name: begin[name] for name in spec.components if name in begin}),
@@ -215,8 +247,8 @@ def _sum(intervals: Mapping[str, Interval]) -> Interval:
 def _why(plan: Plan, chosen: Chosen) -> str:
     """Return why a choice was made, against its neighbours on the front."""
     what = {
-        "minimize cost": "the cheapest that keeps the bounds",
-        "minimize time": "the fastest that keeps the bounds",
+        "minimize cost": "the cheapest that keeps the bounds, to 0.1 %",
+        "minimize time": "the fastest that keeps the bounds, to 1 %",
         "balance": "the least cost times time, the knee of the front",
     }[plan.objective or "balance"]
     own = chosen.point

@@ -111,13 +111,21 @@ class Plan:
         """SHA-256 of all that it says, as hexadecimal text: two plans are the same if it is."""
         return fingerprint(self._content())
 
-    def check(self, spec: DeploymentSpec) -> None:
-        """Refuse a deployment that the plan is not for.
+    def check(self, spec: DeploymentSpec, limits: Limits | None = None) -> None:
+        """Refuse a deployment that the plan is not for, or that cannot be as it says.
+
+        Parameters
+        ----------
+        spec : DeploymentSpec
+            What is to run.
+        limits : Limits, optional
+            The provider's bounds on all pools together.
 
         Raises
         ------
         PlanError
-            If it was made for another target or manifest, or names pools that are not there.
+            If it was made for another target or manifest, names pools that are not there,
+            contradicts itself, or has more workers than there may be.
         """
         own, given = self.origin, Origin.of(spec)
         again = "plan again with `scalable plan --format json`"
@@ -133,6 +141,26 @@ class Plan:
             )
         if strangers := (self.scale_plan.keys() | self.counts.keys()) - spec.components.keys():
             raise PlanError(f"the plan is for other pools ({', '.join(sorted(strangers))}) than this target has")
+        if wrong := self._contradiction(spec, limits):
+            raise PlanError(f"the plan cannot be: {wrong}; correct that, or {again}")
+
+    def _contradiction(self, spec: DeploymentSpec, limits: Limits | None) -> str:
+        """Return in words which numbers of workers cannot be; empty if all can."""
+        own = self.limits
+        counts = {name: request.count for name, request in self.scale_plan.items()}
+        planned = (*counts.items(), *self.counts.items())
+        if negative := sorted({f"{count} workers of pool {name}" for name, count in planned if count < 0}):
+            return f"{negative[0]} are less than none"
+        if not 0 <= own.minimum <= own.maximum:
+            return f"limits.minimum {own.minimum} is not between 0 and limits.maximum {own.maximum}"
+        if sum(counts.values()) > own.maximum:
+            return f"it starts with {sum(counts.values())} workers, which is more than limits.maximum {own.maximum}"
+        if limits is not None and own.maximum > limits.maximum:
+            return (
+                f"limits.maximum {own.maximum} is more than the {limits.maximum} workers that target "
+                f"'{spec.target}' may have"
+            )
+        return ""
 
     def fitted(self, spec: DeploymentSpec) -> DeploymentSpec:
         """Return a deployment whose workers are given what the plan says."""

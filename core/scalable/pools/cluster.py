@@ -89,6 +89,8 @@ class PoolCluster:
         has taken; a worker with a fixed end begins none later than that. The session's part.
     on_new_pool : callable
         Called with the shape of a pool that is added later. The session's part.
+    may_start : callable
+        Whether a pool, given by its name, may start a worker now. The controller's part.
     on_worker : callable
         Called with each record of a worker that came or left. The session's part.
     """
@@ -113,6 +115,7 @@ class PoolCluster:
         self.memory_step: Callable[[Any, int], int | None] = lambda _key, _failed_bytes: None
         self.longest_task_s: Callable[[str], tuple[float, float]] = lambda _pool: (0.0, 0.0)
         self.on_new_pool: Callable[[PoolShape], None] = lambda _shape: None
+        self.may_start: Callable[[str], bool] = lambda _pool: True
         self.on_worker: Callable[[Mapping[str, Any]], None] = lambda _record: None
         self.security = security
         self.demand_counter = DemandCounter()
@@ -349,7 +352,7 @@ class PoolCluster:
         for name in names:
             member = pool.members.get(name)
             if member is not None and not (member.retiring or member.expiring or self._closing):
-                member.retiring = True
+                member.retiring = member.released = True
                 pool.desired = max(0, pool.desired - 1)
                 self._spawn(self._leave(pool, member, reason))
                 leaving.append(name)
@@ -368,6 +371,9 @@ class PoolCluster:
         there = (member for one in self._beside(pool) for member in one.members.values())
         taken = sum(not (member.expiring or member.stuck) for member in there)
         room = missing if pool.limit is None else pool.limit - taken
+        if missing > 0 and not self.may_start(pool.shape.name):
+            pool.desired -= missing
+            missing = 0
         for name in pool.new_names(min(missing, room) if not pool.broken else 0):
             member = Member(name)
             pool.members[name] = member
@@ -517,13 +523,7 @@ class PoolCluster:
             if worker is not None and not await ready_to_leave(
                 self.scheduler, worker, self._moving, for_good=member.expiring
             ):
-                member.retiring, member.stuck = False, True
-                if not member.expiring:
-                    self._try_later(pool, reason)
-                    # Where every place is taken, those who could take its results have none.
-                    for other in self.pools.values():
-                        if other.desired > len(other.staying):
-                            self._adjust(other)
+                self._cannot_leave(pool, member, reason)
                 return
             self._reasons[member.name] = reason
             worker = self.worker_of(member)
@@ -543,6 +543,19 @@ class PoolCluster:
         self._reasons.pop(member.name, None)
         for other in self.pools.values():
             self._adjust(other)
+
+    def _cannot_leave(self, pool: Pool, member: Member, reason: str) -> None:
+        member.retiring, member.stuck = False, True
+        if member.released:
+            # It stays, and nobody else is to go in its stead.
+            member.released = False
+            pool.desired += 1
+        if not member.expiring:
+            self._try_later(pool, reason)
+            # Where every place is taken, those who could take its results have none.
+            for other in self.pools.values():
+                if other.desired > len(other.staying):
+                    self._adjust(other)
 
     def _try_later(self, pool: Pool, reason: str) -> None:
         if pool.trying:

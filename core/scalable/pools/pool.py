@@ -134,8 +134,8 @@ class Member:
     """One worker of a pool, from the moment it is wanted until it is gone."""
 
     __slots__ = (
-        "arrived", "asked_at", "expiring", "name", "process", "remote", "requested", "retiring", "stuck", "task", "up",
-        "up_at",
+        "arrived", "asked_at", "expiring", "name", "process", "released", "remote", "requested", "retiring", "stuck",
+        "task", "up", "up_at",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -153,6 +153,8 @@ class Member:
         self.expiring = False
         # It is to leave, and nobody can take its results yet.
         self.stuck = False
+        # It leaves by its name, and not because there are more than are wanted.
+        self.released = False
 
     @property
     def group(self) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from scalable.pricing.rate import Rate
+from scalable.pricing.rate import GIB, Rate
 from scalable.telemetry.cost import FILE, PoolPaid, PoolPrice
 from scalable.telemetry.recorder import Recorder
 
 __all__ = ["Meter", "base_rate", "replayed"]
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", Rate, PoolPrice)
 
 
 class _Pool:
@@ -78,7 +79,8 @@ class Meter:
     ----------
     rates : mapping of str to Rate
         What a worker of each pool costs; pools without a price are not in it. An enlarged pool
-        costs what the pool does that it was made from, unless it has a rate of its own.
+        costs what the pool does that it was made from, and its memory besides where that is
+        in the price.
 
     Examples
     --------
@@ -96,10 +98,6 @@ class Meter:
         self._pools: dict[str, _Pool] = {}
         # Sums of what lies far in the past would lose the small change.
         self._since: float | None = None
-
-    def set_rate(self, pool: str, rate: Rate) -> None:
-        """Say what a worker of a new pool costs, before its first one comes."""
-        self._rates[pool] = rate
 
     def worker_started(self, pool: str, name: str, at: float) -> None:
         """Note that a worker is paid for from now on; repeated, it changes nothing."""
@@ -134,15 +132,15 @@ class Meter:
         found = self._pools.get(pool)
         return 0.0 if found is None or self._since is None else found.paid_s(now - self._since)
 
-    def spent_usd(self, now: float) -> float | None:
-        """Return the US dollars of all pools; ``None`` if one that had workers has no price."""
-        total = 0.0
-        for name in self._pools:
-            rate = self._rate(name)
-            if rate is None:
-                return None
-            total += rate.usd_per_s * self.paid_s(name, now)
-        return total
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Pools that had workers, and whose price is not known."""
+        return tuple(name for name in self._pools if self._rate(name) is None)
+
+    def spent_usd(self, now: float) -> float:
+        """Return the US dollars of all pools whose price is known; :attr:`unpriced` are not in it."""
+        rates = ((name, self._rate(name)) for name in self._pools)
+        return sum(rate.usd_per_s * self.paid_s(name, now) for name, rate in rates if rate is not None)
 
     def totals(self, now: float) -> tuple[PoolPaid, ...]:
         """Return what was paid for each pool that had workers."""
@@ -183,8 +181,16 @@ class Meter:
 
 
 def base_rate(rates: Mapping[str, _T], pool: str) -> _T | None:
-    """Return what is said of a pool, or of the one that it was enlarged from."""
-    return rates.get(pool) or rates.get(pool.partition("+")[0])
+    """Return what is said of a pool, or of the one that it was enlarged from, with the memory that it has besides.
+
+    The name of an enlarged pool ends in ``+`` and how many times 2**20 bytes of memory it has more.
+    """
+    family, _, mebibytes = pool.partition("+")
+    said = rates.get(pool) or rates.get(family)
+    if said is None or pool in rates or not said.usd_per_gb_h or not mebibytes.isdecimal():
+        return said
+    more = int(mebibytes) * 2**20 / GIB * said.usd_per_gb_h / 3600
+    return replace(said, usd_per_s=(said.usd_per_s or 0.0) + more)
 
 
 def _price_of(pool: str, rate: Rate | None, cpus: float) -> PoolPrice:

@@ -33,6 +33,9 @@ class HybridProvider:
 
     The primary's pools have the names of their components and are there from the start; the
     secondary's are called ``COMPONENT@SECONDARY``, start empty and come and go with the work.
+    With one component the primary keeps what the plan gives it to the end. With several its
+    pools share its places, so that idle workers of one stage give way to the next; then the run
+    as a whole never has fewer workers than the primary's minimum.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -101,9 +104,10 @@ class HybridProvider:
         primary = next(iter(cluster.adapters.values()))
         counts = _within({tag: request.count for tag, request in plan.items()}, primary.limit)
         cluster.start_pools(counts, "plan")
-        for name, count in counts.items():
-            # What the primary has it keeps: the secondary alone shrinks.
-            cluster.pools[name].minimum = count
+        own = [pool for pool in cluster.pools.values() if pool.source is primary]
+        if len(own) == 1:
+            # With nobody to give way to, it keeps what it has: the secondary alone shrinks.
+            own[0].minimum = counts.get(own[0].shape.name, 0)
         others = [pool.shape.name for pool in cluster.pools.values() if pool.source is not primary]
         rest = {name: plan[base_of(name)].count - counts[base_of(name)] for name in others if base_of(name) in plan}
         cluster.soon(cluster.scale, {name: count for name, count in rest.items() if count}, "plan")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from scalable.scaling.busyness import Busyness, Load
 from scalable.scaling.durations import Durations, Estimate
 from scalable.scaling.model import Observation, PoolView, ScaleDecision, TagView
+from scalable.scaling.room import free_places
 
 __all__ = ["AdaptivePolicy"]
 
@@ -20,7 +21,7 @@ _SAMPLED = 100
 class AdaptivePolicy:
     """Decide on the number of workers of each pool from how busy they are.
 
-    A task counts for the pool that is meant for it first.
+    A task counts for the pool that is meant for it first, of those that have a worker or a place for one.
 
     Parameters
     ----------
@@ -65,9 +66,12 @@ class AdaptivePolicy:
     def decide(self, observation: Observation) -> ScaleDecision:
         """Return what is to change; pools that are broken are left alone."""
         meant: dict[str, list[TagView]] = {name: [] for name, pool in observation.pools.items() if not pool.broken}
+        free = free_places(observation.pools.values())
+        able = {name for name in meant if _can_run(observation.pools[name], free)}
         for name, tag in observation.tags.items():
             self._learn(name, tag)
-            first = next((pool for pool in tag.info.pools if pool in meant), None)
+            capable = [pool for pool in tag.info.pools if pool in meant]
+            first = next((pool for pool in capable if pool in able), next(iter(capable), None))
             if first is not None:
                 meant[first].append(tag)
         loads = {name: self._load(observation.pools[name], tags) for name, tags in meant.items()}
@@ -126,6 +130,10 @@ class AdaptivePolicy:
         if estimate.seconds is None and tag.info.prior_s is not None:
             return Estimate(tag.info.prior_s, 0.3)
         return estimate
+
+
+def _can_run(pool: PoolView, free: Mapping[str, float]) -> bool:
+    return pool.live > 0 or free[pool.info.adapter] >= pool.info.group_size
 
 
 def _elapsed_s(tags: list[TagView]) -> float:

@@ -32,6 +32,9 @@ _History = tuple[tuple[float | None, float], ...]
 class Recalled:
     """What past runs of a target measured, read in a thread of its own so that no run waits for it.
 
+    It is to be joined before the interpreter ends (:meth:`wait`): a thread within DuckDB cannot be
+    stopped, and would take the process down.
+
     Parameters
     ----------
     runs_dir : Path or None
@@ -46,20 +49,13 @@ class Recalled:
         self._startup_s: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         if runs_dir is not None and runs_dir.is_dir():
-            self._thread = threading.Thread(
-                target=self._read, args=(runs_dir, project, target), name="scalable-recall", daemon=True
-            )
+            self._thread = threading.Thread(target=self._read, args=(runs_dir, project, target), name="scalable-recall")
             self._thread.start()
 
-    @property
-    def ready(self) -> bool:
-        """Whether all that is to be read has been."""
-        return self._thread is None or not self._thread.is_alive()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until it has been read, but not for longer than so many seconds."""
+    def wait(self) -> None:
+        """Wait until all has been read."""
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join()
 
     def durations(self, task: str) -> _History:
         """Return size of the input, or ``None``, and seconds of past tasks with a name, the latest 200 of the target.

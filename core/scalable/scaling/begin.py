@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalable.pools.cluster import PoolCluster
 from scalable.pools.routing import Router
+from scalable.pricing.meter import base_rate
 from scalable.scaling.beforehand import Beforehand
 from scalable.scaling.choice import policy_of
 from scalable.scaling.controller import Controller, Means
@@ -60,12 +61,17 @@ def controller_of(
     rules = {name: queue for name, pool in cluster.pools.items() if _provider_of(spec, pool.adapter) in _BATCH}
     hours = spec.objectives.deadline_hours
     budget_usd = None if meter is None else spec.objectives.budget_usd
-    means = Means(budget_usd, None if hours is None else hours * 3600, partial(_spent, meter))
-    return Controller(cluster, observer, policy, Guard(rules), recorder, means=means)
+    means = Means(budget_usd, None if hours is None else hours * 3600, partial(_spent, meter), partial(_paid, rates))
+    return Controller(cluster, observer, policy, Guard(rules), recorder, means=means, at_end=known.recalled.wait)
 
 
 def _spent(meter: Meter | None) -> float | None:
     return None if meter is None else meter.spent_usd(time.time())
+
+
+def _paid(rates: Mapping[str, Rate], pool: str) -> bool:
+    rate = base_rate(rates, pool)
+    return rate is None or rate.usd_per_s > 0
 
 
 def _provider_of(spec: DeploymentSpec, target: str) -> str:

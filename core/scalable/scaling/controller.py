@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from scalable.pools.cluster import PoolCluster
 from scalable.pools.pool import Member, Pool
 from scalable.scaling.guard import Guard
-from scalable.scaling.log import DecisionLog
+from scalable.scaling.log import DecisionLog, condensed
 from scalable.scaling.model import Observation, Policy, ScaleDecision
 from scalable.scaling.observer import Observer
 from scalable.telemetry.recorder import Recorder
@@ -33,11 +33,14 @@ class Means:
         US dollars, and seconds from its start; ``None`` for no bound.
     spent_usd : callable
         US dollars spent so far, or ``None`` if nobody knows.
+    paid : callable
+        Whether a worker of a pool costs money, or may.
     """
 
     budget_usd: float | None = None
     deadline_s: float | None = None
     spent_usd: Callable[[], float | None] = lambda: None
+    paid: Callable[[str], bool] = lambda _pool: True
 
 
 class Controller:
@@ -57,6 +60,8 @@ class Controller:
         Where decisions are written.
     means : Means
         What the run may spend.
+    at_end : callable
+        Called when it stops; may take its time.
     """
 
     def __init__(
@@ -68,14 +73,17 @@ class Controller:
         recorder: Recorder,
         *,
         means: Means | None = None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._observer = observer
         self._policy = policy
         self._guard = guard
         self._means = means or Means()
+        self._at_end = at_end
         self._log = DecisionLog(recorder, policy.name, every_look=policy.name not in _FORGETFUL)
         self._since: float | None = None
+        self._used_up = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -85,8 +93,10 @@ class Controller:
     def stop(self) -> None:
         """End; harmless when repeated."""
         self._cluster.sync(self._stop)
+        self._at_end()
 
     async def _start(self) -> None:
+        self._cluster.may_start = self._may_start
         self._task = asyncio.create_task(self._run(), name="scalable-controller")
 
     async def _stop(self) -> None:
@@ -111,7 +121,7 @@ class Controller:
         now : float
             Seconds on a clock that never goes back.
         """
-        observation = self._with_means(self._observer.look(now))
+        observation = condensed(self._with_means(self._observer.look(now)))
         decision = self._guard.check(observation, self._policy.decide(observation))
         self._log.saw(observation, decision)
         if decision.has_changes:
@@ -125,9 +135,23 @@ class Controller:
         spent = means.spent_usd() if means.budget_usd is not None else None
         if means.budget_usd is not None and spent is not None:
             left_usd = means.budget_usd - spent
+        if left_usd is not None:
+            self._note_budget(left_usd)
         if means.deadline_s is not None:
             left_s = means.deadline_s - (observation.now - self._since)
         return replace(observation, budget_usd=left_usd, deadline_s=left_s)
+
+    def _note_budget(self, left_usd: float) -> None:
+        if left_usd <= 0 and not self._used_up:
+            logger.warning(
+                "the budget of $%.2f is used up: what runs may finish, and no more workers that cost are started",
+                self._means.budget_usd,
+            )
+        self._used_up = left_usd <= 0
+
+    def _may_start(self, pool: str) -> bool:
+        """Whether a worker may come in the place of one that was lost."""
+        return not (self._used_up and self._means.paid(pool))
 
     def _apply(self, decision: ScaleDecision) -> None:
         pools = self._cluster.pools
@@ -148,7 +172,8 @@ class Controller:
     def _let_leave(self, pool: Pool, decision: ScaleDecision) -> None:
         """Have those leave that are to: starting ones, idle ones as they are at this very moment, and whole groups."""
         name, staying = pool.shape.name, pool.staying
-        starting = sorted((one for one in staying if not one.up), key=lambda one: (one.requested, -one.asked_at))
+        coming = [one for one in staying if not one.up]
+        starting = sorted(coming, key=lambda one: (one.requested, -one.asked_at))
         cancelled = decision.workers_to_cancel.get(name, 0)
         # Some that are wanted have no place yet.
         unborn = min(cancelled, max(0, pool.desired - len(staying)))
@@ -156,21 +181,30 @@ class Controller:
         stopped = set(decision.groups_to_stop.get(name, ()))
         leaving = [one.name for one in staying if one.group in stopped]
         leaving += [one.name for one in starting[: cancelled - unborn]]
-        leaving += [one.name for one in starting[::-1][: decision.workers_to_expire.get(name, 0)]]
+        late = sorted(coming, key=lambda one: one.asked_at)
+        leaving += [one.name for one in late[: decision.workers_to_expire.get(name, 0)]]
         leaving += self._idle(pool, decision.workers_to_remove.get(name, 0))
         self._cluster.release(pool, leaving, "scaled down")
 
     def _idle(self, pool: Pool, count: int) -> list[str]:
-        if not count:
-            return []
+        """Return whose group has nothing to do, those who have not for longest first; never a part of a group."""
+        groups: dict[str, list[Member]] = {}
+        for member in pool.staying if count else ():
+            groups.setdefault(member.group, []).append(member)
+        idle = {name: since for name, one in groups.items() if (since := self._idle_since(one)) is not None}
+        leaving: list[str] = []
+        for name in sorted(idle, key=lambda one: idle[one]):
+            if len(leaving) + len(groups[name]) <= count:
+                leaving += [one.name for one in groups[name]]
+        return leaving
+
+    def _idle_since(self, members: list[Member]) -> float | None:
+        """Return since when all of some workers have had nothing to do; ``None`` if one has, or is not up."""
         active_at = self._cluster.demand_counter.active_at
-
-        def idle(member: Member) -> bool:
+        since = 0.0
+        for member in members:
             worker = self._cluster.worker_of(member)
-            return member.up and not (worker is not None and worker.processing)
-
-        def longest(member: Member) -> float:
-            worker = self._cluster.worker_of(member)
-            return active_at.get(worker.address, 0.0) if worker is not None else 0.0
-
-        return [one.name for one in sorted(filter(idle, pool.staying), key=longest)[:count]]
+            if not member.up or member.stuck or (worker is not None and worker.processing):
+                return None
+            since = max(since, active_at.get(worker.address, 0.0) if worker is not None else 0.0)
+        return since

@@ -45,8 +45,12 @@ class Guard:
     - A pool does not gain and lose workers at once, and gains whole groups only.
     - Without a budget nothing that costs is started, nor if all that runs, and what is new, would
       use it up within five minutes. What the price of is not known counts as soon as nothing is left.
+    - The pools of an adapter share its limit: those that stay, leave or come are together no more.
+      Nobody is moved for it; whoever asks where there is no place gets none.
     - A pool in which three starts in a row, or a tenth of its limit, failed gets none for a while,
-      then one at a time until one comes up.
+      then one group at a time until one comes up. That is for pools that have workers, or whose
+      trouble passes: one that has none, and gets none, is given up for good by the cluster, which
+      fails the tasks that only it could run, and is shown as broken.
     """
 
     def __init__(self, rules: Mapping[str, PoolRules] | None = None) -> None:

@@ -9,20 +9,26 @@ clock of the run, in seconds, so that ages can be told at any look.
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from scalable.errors import ScalableError
 from scalable.scaling.model import GroupView, Observation, PoolInfo, PoolView, ScaleDecision, TagInfo, TagView
 from scalable.telemetry.recorder import Recorder
 
-__all__ = ["DecisionLog", "read_observations"]
+__all__ = ["DecisionLog", "condensed", "read_observations", "warn_of_skipped"]
+
+logger = logging.getLogger(__name__)
 
 _COUNTS = ("idle", "busy", "starting", "draining", "unbilled", "failed", "broken")
 _TASKS = ("queued", "running", "blocked", "arrived", "done")
+_RUNNING: Final = 64
+
+Look = tuple[Observation, dict[str, tuple[int, int]]]
 
 
 class DecisionLog:
@@ -103,13 +109,50 @@ class DecisionLog:
             self._recorder.append("scaling", {"event": "infos", "at": time.time(), **news})
 
 
-def read_observations(run_dir: Path) -> Iterator[tuple[Observation, dict[str, tuple[int, int]]]]:
+def condensed(observation: Observation) -> Observation:
+    """Return an observation with what is enough to decide by, so that thousands of tasks make no long line.
+
+    Whoever decides is to see this, or the log would tell of less than was decided from. Of the
+    tasks of each kind that run there are at most 64, evenly spaced, and ``running`` still counts
+    all; the money that is left is in cents, so that a look at the same is seen to be one.
+
+    Parameters
+    ----------
+    observation : Observation
+        With all that is known.
+    """
+    budget_usd = observation.budget_usd
+    return replace(
+        observation,
+        tags={name: _with_some_running(view) for name, view in observation.tags.items()},
+        budget_usd=None if budget_usd is None else round(budget_usd, 2),
+    )
+
+
+def _with_some_running(view: TagView) -> TagView:
+    last = len(view.running_for) - 1
+    if last < _RUNNING:
+        return view
+    some = [view.running_for[step * last // (_RUNNING - 1)] for step in range(_RUNNING)]
+    return replace(view, running_for=some)
+
+
+def warn_of_skipped(lines: int) -> None:
+    """Say in the log how many lines were left out."""
+    if lines:
+        logger.warning("%d lines of the record of decisions cannot be read and are left out", lines)
+
+
+def read_observations(run_dir: Path, skipped: Callable[[int], None] = warn_of_skipped) -> Iterator[Look]:
     """Yield what was seen in a run, and what was then decided.
 
     Parameters
     ----------
     run_dir : Path
         Its directory.
+    skipped : callable, optional
+        Called at the end with the number of lines that were left out, because they are no
+        records or refer to what none before them names; default is a warning in the log.
 
     Yields
     ------
@@ -121,45 +164,80 @@ def read_observations(run_dir: Path) -> Iterator[tuple[Observation, dict[str, tu
     Raises
     ------
     ScalableError
-        If there is no record of decisions.
+        If there is no record of decisions, or nothing in it of what was seen.
     """
     path = run_dir / "scaling.jsonl"
     if not path.is_file():
-        raise ScalableError(f"{run_dir} has no scaling.jsonl: nothing was decided there, or it is no run's directory")
+        raise ScalableError(
+            f"{run_dir} has no scaling.jsonl: its policy changed nothing and keeps no record of looks, "
+            "or it is no run's directory; choose a run of a target that is `adaptive`"
+        )
     reader = _Reader()
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                # A run that was killed may end within a line.
-                continue
-            yield from reader.take(record)
+            yield from reader.take(line)
     yield from reader.end()
+    if not reader.looks:
+        raise ScalableError(
+            f"{path} has nothing that a policy saw ({reader.skipped} lines cannot be used): it was damaged, "
+            "or written by an older release, which kept decisions only; choose another run"
+        )
+    skipped(reader.skipped)
 
 
 class _Reader:
+    """Put lines together again; those that cannot be understood are counted.
+
+    Attributes
+    ----------
+    looks, skipped : int
+        Looks that were read, and lines that were left out.
+    """
+
     def __init__(self) -> None:
+        self.looks = self.skipped = 0
         self._pools: dict[str, PoolInfo] = {}
         self._tags: dict[str, TagInfo] = {}
         self._seen: dict[str, Any] = {}
         self._open: Observation | None = None
         self._decided: dict[str, tuple[int, int]] = {}
 
-    def take(self, record: Mapping[str, Any]) -> Iterator[tuple[Observation, dict[str, tuple[int, int]]]]:
-        event = record.get("event")
+    def take(self, line: str) -> Iterator[Look]:
+        """Read a line; yield the look before it, if it begins another."""
+        try:
+            record = json.loads(line)
+            looked = record["event"] in ("observation", "unchanged")
+            if looked:
+                yield from self.end()
+            self._read(record)
+        except (KeyError, TypeError, ValueError):
+            # A run that was killed may end within a line, and another release may say other things.
+            self.skipped += 1
+
+    def _read(self, record: Mapping[str, Any]) -> None:
+        event = record["event"]
         if event == "infos":
             self._pools |= {name: PoolInfo(**info) for name, info in record["pools"].items()}
             self._tags |= {name: _tag_info(info) for name, info in record["tags"].items()}
         elif event == "scale_decision":
-            self._decided[record["tag"]] = (record["from"], record["to"])
-        elif event == "observation" or (event == "unchanged" and self._seen):
-            yield from self.end()
-            self._seen = dict(record) if event == "observation" else self._without_news(record["now"])
-            self._open = _decode(self._seen, self._pools, self._tags)
+            self._decide(record["tag"], int(record["from"]), int(record["to"]))
+        elif event == "observation":
+            # What follows a look that cannot be read is not the same as the one before.
+            self._seen = {}
+            self._open = _decode(record, self._pools, self._tags)
+            self._seen = dict(record)
+        elif event == "unchanged":
+            self._open = _decode(self._without_news(record["now"]), self._pools, self._tags)
 
-    def end(self) -> Iterator[tuple[Observation, dict[str, tuple[int, int]]]]:
+    def _decide(self, pool: str, before: int, after: int) -> None:
+        if self._open is None or pool not in self._open.pools:
+            raise KeyError(pool)
+        self._decided[pool] = (before, after)
+
+    def end(self) -> Iterator[Look]:
+        """Yield the last look."""
         if self._open is not None:
+            self.looks += 1
             yield self._open, self._decided
         self._open, self._decided = None, {}
 

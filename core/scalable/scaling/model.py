@@ -30,6 +30,8 @@ class PoolInfo:
         Who starts and stops its worker groups: the target that its provider serves.
     limit, minimum : int
         Workers, at the most and at the least.
+    adapter_limit : int or None
+        Workers of all pools of its adapter, at the most; ``None`` for no bound of its own.
     threads : int
         Tasks that one worker runs at a time.
     group_size : int
@@ -60,6 +62,7 @@ class PoolInfo:
     min_bill_s: float = 0.0
     wait_s: float | None = None
     boot_s: float | None = None
+    adapter_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Observer"]
 
 _FREE: Final = 0.01
+_NO_LIMIT: Final = 1_000_000
 _JITTER_S: Final = 5.0
 
 _Running = tuple[float, float | None]
@@ -62,6 +63,8 @@ class Observer:
         self._cluster = cluster
         self._router = router
         self._limits = limits
+        self._maximum = cluster.maximum
+        self._pools: Mapping[str, Pool] = cluster.pools
         self._known = known or Beforehand()
         self._most = dict(most or {})
         self._groups = groups
@@ -79,6 +82,9 @@ class Observer:
         now : float
             Seconds of ``time.monotonic``.
         """
+        if self._cluster.pools is not self._pools:
+            # A pool that came or went changes what tasks may run where, and what others cost beside it.
+            self._pools, self._infos, self._tags = self._cluster.pools, {}, {}
         began, self._began = self._began, {}
         running: dict[Kind, list[_Running]] = {}
         pools = {name: self._pool(name, pool, now, running, began) for name, pool in self._cluster.pools.items()}
@@ -89,9 +95,11 @@ class Observer:
         return Observation(now, pools, tags, self._limit, self._limits.minimum)
 
     @property
-    def _limit(self) -> int:
-        """Workers of all pools, those included of an adapter that came later."""
-        return max(self._limits.maximum, self._cluster.maximum or 0)
+    def _limit(self) -> int | None:
+        """Workers of all pools, those included of an adapter that came later; ``None`` if that has no bound."""
+        if self._cluster.maximum is None or self._maximum is None:
+            return self._limits.maximum if self._cluster.maximum == self._maximum else None
+        return self._limits.maximum + max(0, self._cluster.maximum - self._maximum)
 
     def _pool(
         self, name: str, pool: Pool, now: float, running: dict[Kind, list[_Running]], began: Mapping[Any, float]
@@ -108,13 +116,17 @@ class Observer:
                 asked_at.append(member.asked_at)
                 # While it says what it waits for, it has no machine that anybody pays for.
                 counts["unbilled"] += bool(member.remote is not None and member.remote.note)
+            elif member.stuck:
+                # It is idle, and cannot leave: nobody could take its results.
+                counts["busy"] += 1
             elif worker is None or not worker.processing:
                 idle_since.append(active_at.get(worker.address, now) if worker is not None else now)
             else:
                 counts["busy"] += 1
                 self._look_into(worker, pool.shape.threads, now, running, began)
-        # Some that are wanted have no place yet, or failed and are tried again in a moment.
-        asked_at += [now] * (pool.desired - len(asked_at) - len(idle_since) - counts["busy"])
+        if not pool.broken:
+            # Some that are wanted have no place yet, or failed and are tried again in a moment.
+            asked_at += [now] * (pool.desired - len(asked_at) - len(idle_since) - counts["busy"])
         startups, failed = list(pool.startups), pool.failed
         pool.startups.clear()
         pool.failed = 0
@@ -168,7 +180,7 @@ class Observer:
             info = self._infos[name] = PoolInfo(
                 name=name,
                 adapter=pool.adapter,
-                limit=min(limit for limit in limits if limit is not None),
+                limit=min((limit for limit in limits if limit is not None), default=_NO_LIMIT),
                 minimum=pool.minimum,
                 threads=pool.shape.threads,
                 group_size=pool.group_size,
@@ -178,6 +190,7 @@ class Observer:
                 min_bill_s=0.0 if rate is None else rate.min_bill_s,
                 wait_s=wait_s,
                 boot_s=boot_s,
+                adapter_limit=pool.limit,
             )
         return info
 

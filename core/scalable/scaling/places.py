@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from scalable.scaling.changes import Change
 from scalable.scaling.model import Observation
+from scalable.scaling.room import free_places
 
 __all__ = ["HORIZON_S", "Cap", "grant"]
 
@@ -23,7 +24,7 @@ def grant(observation: Observation, changes: Sequence[Change], caps: Sequence[Ca
     Parameters
     ----------
     observation : Observation
-        Bounds on all pools together, and the budget.
+        Bounds on all pools together and on those of each adapter, and the budget.
     changes : sequence of Change
         Each with as many as the policy wants; afterwards with as many as it gets.
     caps : sequence of tuple
@@ -43,6 +44,9 @@ class _Grant:
         self.limit = math.inf if observation.limit is None else observation.limit
         self.money = math.inf if observation.budget_usd is None else observation.budget_usd
         self.changes = [_Wish(change, cap, self.money) for change, cap in zip(changes, caps, strict=True)]
+        self.places = free_places(change.pool for change in changes)
+        for wish in self.changes:
+            self.places[wish.adapter] += wish.change.leaving
         if self.money < math.inf:
             self.money -= sum(
                 (change.pool.live + change.pool.draining) * (change.pool.info.usd_per_s or 0.0) * HORIZON_S
@@ -59,16 +63,28 @@ class _Grant:
     def run(self) -> None:
         left = sum(wish.change.left for wish in self.changes)
         room = self.limit - left
-        lacking = self.minimum - left - sum(wish.wanted for wish in self.changes)
+        unasked = dict(self.places)
+        for wish in self.changes:
+            unasked[wish.adapter] -= wish.wanted
+        # What finds no place in its adapter does not come.
+        beyond = sum(max(0, min(-free, self._wanted(adapter))) for adapter, free in unasked.items())
+        lacking = self.minimum - left - sum(wish.wanted for wish in self.changes) + int(beyond)
         for wish in self.useful:
-            lacking -= wish.widen(lacking)
+            more = wish.widen(min(lacking, unasked[wish.adapter]))
+            lacking -= more
+            unasked[wish.adapter] -= more
         for portion in (_Wish.missing, _Wish.first, _Wish.all):
             for wish in self.changes:
-                given, price = wish.give(min(portion(wish), room + wish.given), self.money)
+                free = min(room, self.places[wish.adapter])
+                given, price = wish.give(min(portion(wish), free + wish.given), self.money)
                 room -= given
+                self.places[wish.adapter] -= given
                 self.money -= price
         for wish in self.changes:
             wish.settle()
+
+    def _wanted(self, adapter: str) -> int:
+        return sum(wish.wanted for wish in self.changes if wish.adapter == adapter)
 
 
 class _Wish:
@@ -77,6 +93,7 @@ class _Wish:
     def __init__(self, change: Change, cap: Cap, money: float) -> None:
         info = change.pool.info
         self.change, self.size, self.name = change, info.group_size, info.name
+        self.adapter = info.adapter
         self.most, self.why = self._floor(cap[0]), cap[1]
         if money <= 0 and info.usd_per_s != 0:
             self.most, self.why = 0, "nothing is left of the budget"
@@ -101,11 +118,11 @@ class _Wish:
     def all(self) -> int:
         return self.wanted
 
-    def widen(self, lacking: int) -> int:
+    def widen(self, lacking: float) -> int:
         """Want more for the minimum of all pools; return how many."""
         before = self.wanted
         if lacking > 0:
-            self.wanted = min(self.most, self._ceil(before + lacking))
+            self.wanted = min(self.most, self._ceil(before + int(lacking)))
             self.asked = max(self.asked, self.wanted)
         return self.wanted - before
 

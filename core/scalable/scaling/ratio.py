@@ -16,8 +16,8 @@ The group with the least in line leaves;    The same group; ``prefer_idle: true`
 of those alike the oldest, busy or not      nothing.
 What it runs is killed                      Cannot happen: what runs is finished first.
 ``vanilla`` does not look at what tasks     The same; ``serve_every_tag: true`` starts a group for
-require, and may wait for ever for a        tasks that no worker of any pool can run.
-worker that nobody starts
+require, and may wait for ever for a        tasks that no worker of any pool can run, and stops one
+worker that nobody starts                   without work where there is no place.
 ``capability`` asks every adapter for       Only pools that have what is required are asked; ``ask: all``
 every set                                   asks every one, ``ask: first`` only the one meant for it.
 Groups whose workers died count for ever    Cannot happen: they are gone from what a policy sees.
@@ -31,10 +31,11 @@ Adapters do not say what they started       Cannot happen: a pool knows its grou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from scalable.errors import PlanError
 from scalable.scaling.model import GroupView, Observation, PoolView, ScaleDecision
+from scalable.scaling.room import free_places
 
 __all__ = ["FixedElasticPolicy", "NoPolicy", "RatioPolicy", "VanillaPolicy", "decided", "max_groups", "victim"]
 
@@ -130,7 +131,8 @@ class VanillaPolicy(RatioPolicy):
         Tasks for each worker; default 1 and 10.
     serve_every_tag : bool
         Whether tasks that no worker of any pool can run get a group in the pool meant for
-        them whatever the ratio is; default false, as in the original, where they may wait for ever.
+        them whatever the ratio is, if need be in the place of groups that run nothing and for
+        which there is no work; default false, as in the original, where they may wait for ever.
     count_starting, prefer_idle : bool
         As in :class:`RatioPolicy`.
     interval_s : float
@@ -172,7 +174,46 @@ class VanillaPolicy(RatioPolicy):
                 starts[name] = self.starts(pool)
             elif ratio < self.lower:
                 stops[name] = self.stop(pool)
-        return decided(observation, starts, stops, lambda name: starved.get(name, said))
+        making_room = self._make_room(observation, starved, stops)
+        stops |= making_room
+        starts = {name: count for name, count in starts.items() if name not in making_room}
+        why = {**dict.fromkeys(making_room, "it has no work, and its place is wanted"), **starved}
+        return decided(observation, starts, stops, lambda name: why.get(name, said))
+
+    def _make_room(
+        self, observation: Observation, starved: Iterable[str], stops: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        """Return the groups that are to stop for pools which have no place."""
+        pools = observation.pools
+        free = free_places(pools.values())
+        room = math.inf if observation.limit is None else observation.limit - sum(one.live for one in pools.values())
+        leaving: dict[str, tuple[str, ...]] = {}
+        for receiver in (pools[name] for name in starved):
+            adapter = receiver.info.adapter
+            for name, group in self._useless(observation):
+                donor = pools[name].info
+                lacking = receiver.info.group_size - min(room, free[adapter])
+                if lacking <= 0:
+                    break
+                crowded = free[adapter] < receiver.info.group_size and donor.adapter != adapter
+                if not (crowded or group in leaving.get(name, ())):
+                    leaving[name] = (*leaving.get(name, ()), group)
+                    room += donor.group_size
+                    free[donor.adapter] += donor.group_size
+            room -= receiver.info.group_size
+            free[adapter] -= receiver.info.group_size
+        return {name: tuple(dict.fromkeys((*stops.get(name, ()), *groups))) for name, groups in leaving.items()}
+
+    def _useless(self, observation: Observation) -> list[tuple[str, str]]:
+        """Return groups that run nothing, of pools for which there is no work and that may shrink."""
+        worked = {name for tag in observation.tags.values() if tag.queued or tag.running for name in tag.info.pools}
+        idle = (pool for name, pool in observation.pools.items() if name not in worked and self.stop(pool))
+        return [
+            (pool.info.name, group.name)
+            for pool in idle
+            for group in pool.groups
+            if not (group.waiting or group.running)
+        ]
 
     def starts(self, pool: PoolView) -> int:
         """Return how many groups a pool starts when there are too many tasks."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalable.scaling.guard import Guard
-from scalable.scaling.log import read_observations
+from scalable.scaling.log import read_observations, warn_of_skipped
 from scalable.scaling.model import Observation, Policy, ScaleDecision
 
 __all__ = ["Replayed", "replay"]
@@ -38,7 +38,9 @@ class Replayed:
     decision: ScaleDecision
 
 
-def replay(run_dir: Path, policy: Policy, guard: Guard | None = None) -> Iterator[Replayed]:
+def replay(
+    run_dir: Path, policy: Policy, guard: Guard | None = None, *, skipped: Callable[[int], None] = warn_of_skipped
+) -> Iterator[Replayed]:
     """Yield what a policy decides at each look that was taken in a run.
 
     It is shown what was there then, which its own decisions have not changed: what it says at
@@ -52,15 +54,18 @@ def replay(run_dir: Path, policy: Policy, guard: Guard | None = None) -> Iterato
         One that has decided nothing yet.
     guard : Guard, optional
         Default: one with the usual rules.
+    skipped : callable, optional
+        Called at the end with the number of lines of the record that had to be left out;
+        default is a warning in the log.
 
     Raises
     ------
     ScalableError
-        If the run has no record of decisions.
+        If the run has no record of decisions, or nothing in it of what was seen.
     """
     guard = guard or Guard()
     begun: float | None = None
-    for observation, was in read_observations(run_dir):
+    for observation, was in read_observations(run_dir, skipped):
         begun = observation.now if begun is None else begun
         decision = guard.check(observation, policy.decide(observation))
         changed = {name: to - before for name, (before, to) in was.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scalable.errors import PlanError
 from scalable.scaling.model import GroupView, Observation, PoolView, ScaleDecision
 from scalable.scaling.ratio import HEARTBEAT_S, decided
+from scalable.scaling.room import adapter_limits, free_places
 
 __all__ = ["Rule", "WaterfallPolicy", "parse_rules"]
 
@@ -38,7 +39,8 @@ class WaterfallPolicy:
 
     Tasks that require the same want one worker for every ten, at least one, from the targets
     that have what they require: as many as there is room for from the first, the rest from
-    the next. Without tasks a target keeps its workers as long as one that comes later has some.
+    the next. Without tasks a target keeps its workers as long as one that comes later has some,
+    unless another pool of it has no place for what it wants.
 
     Tasks count by what they require, so that none is counted twice; in the original those
     that require something count once more among all tasks, for workers that could not run them.
@@ -87,12 +89,16 @@ class WaterfallPolicy:
         wanted = self._poured(observation, steps)
         starts: dict[str, int] = {}
         stops: dict[str, tuple[str, ...]] = {}
-        for pool in (pool for _, pools in steps for pool in pools):
-            name, size = pool.info.name, pool.info.group_size
-            more = -(-wanted[name] // size) - len(pool.groups)
+        named = [pool for _, pools in steps for pool in pools]
+        more_of = {
+            pool.info.name: -(-wanted[pool.info.name] // pool.info.group_size) - len(pool.groups) for pool in named
+        }
+        crowded = _crowded(observation, named, more_of)
+        for pool in named:
+            name, more = pool.info.name, more_of[pool.info.name]
             if more > 0:
                 starts[name] = more
-            elif more < 0 and not self._held(observation, steps, pool):
+            elif more < 0 and (pool.info.adapter in crowded or not self._held(observation, steps, pool)):
                 leaving = sorted(pool.groups, key=self._reluctance)[:-more]
                 stops[name] = tuple(group.name for group in leaving)
         return decided(
@@ -104,6 +110,7 @@ class WaterfallPolicy:
         for tag in observation.tags.values():
             tasks[frozenset(tag.info.requires)] += tag.queued + tag.running
         wanted: Counter[str] = Counter()
+        places = adapter_limits(observation.pools.values())
         for required, count in tasks.items():
             rest = math.ceil(count / self.tasks_per_worker)
             for rule, pools in steps:
@@ -111,8 +118,10 @@ class WaterfallPolicy:
                     math.inf if rule.maximum is None else rule.maximum - sum(wanted[pool.info.name] for pool in pools)
                 )
                 for pool in (one for one in pools if required <= one.info.labels.keys()):
-                    part = int(max(0, min(rest, room, pool.info.limit - wanted[pool.info.name])))
+                    free = min(places[pool.info.adapter], pool.info.limit - wanted[pool.info.name])
+                    part = int(max(0, min(rest, room, free)))
                     wanted[pool.info.name] += part
+                    places[pool.info.adapter] -= part
                     rest -= part
                     room -= part
         return wanted
@@ -126,6 +135,14 @@ class WaterfallPolicy:
 
     def _reluctance(self, group: GroupView) -> int:
         return group.waiting + group.running if self.prefer_idle else 0
+
+
+def _crowded(observation: Observation, pools: Iterable[PoolView], more_of: Mapping[str, int]) -> set[str]:
+    """Return adapters in which a pool wants more groups than there are places."""
+    free = free_places(observation.pools.values())
+    for pool in pools:
+        free[pool.info.adapter] -= max(0, more_of[pool.info.name]) * pool.info.group_size
+    return {adapter for adapter, places in free.items() if places < 0}
 
 
 def parse_rules(text: str | Iterable[str]) -> tuple[Rule, ...]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import re
 import time
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,6 @@ from distributed.comm.core import CommClosedError
 from distributed.core import Status as DaskStatus
 
 from scalable.errors import ProviderError, SubmitFailed, WorkersLost
-from scalable.manifest.fields import NAME_PATTERN
 from scalable.pools.pool import WorkerAdapter, WorkerEnd
 from scalable.pools.shape import PoolShape
 from scalable.providers.adapters.messages import (
@@ -26,7 +24,6 @@ from scalable.providers.adapters.messages import (
     AdapterHeartbeat,
     CommandResponse,
     Echo,
-    PoolOffer,
     Registration,
     ShutdownWorkerGroup,
     StartWorkerGroup,
@@ -36,7 +33,7 @@ from scalable.providers.adapters.messages import (
     WorkerState,
     read_message,
 )
-from scalable.spec import ComponentSpec, ResourceRequest
+from scalable.providers.adapters.offers import check_offers, shape_of
 
 if TYPE_CHECKING:
     from distributed.comm.core import Comm
@@ -82,12 +79,13 @@ async def _receive(cluster: PoolCluster, comm: Comm, facts: Mapping[str, Any]) -
         return
     name = registration.adapter_id
     remote = RemoteAdapter(registration)
-    # Before anything is awaited, so that nobody else takes the name.
-    cluster.add_adapter(remote.adapter, [_shape(offer).at(name) for offer in registration.pools])
-    logger.info("adapter '%s' joined from %s", name, comm.peer_address)
-    cluster.recorder.append("adapters", {"event": "joined", "at": time.time(), "adapter": name})
-    reason = "the connection to it was lost"
+    reason = "it cannot be taken on"
     try:
+        # Before anything is awaited, so that nobody else takes the name.
+        cluster.add_adapter(remote.adapter, [shape_of(offer).at(name) for offer in registration.pools])
+        logger.info("adapter '%s' joined from %s", name, comm.peer_address)
+        cluster.recorder.append("adapters", {"event": "joined", "at": time.time(), "adapter": name})
+        reason = "the connection to it was lost"
         await comm.write(Welcome().to_wire())
         reason = await remote.listen(comm)
     except CommClosedError:
@@ -116,22 +114,11 @@ def _check(cluster: PoolCluster, registration: Registration) -> None:
         raise ProviderError(
             f"it speaks protocol {registration.protocol}, the scheduler {PROTOCOL}; use the same release on both sides"
         )
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ProviderError(f"'{name}' is no name of a target")
+    check_offers(registration)
     if cluster.closing:
         raise ProviderError("the run ends")
     if name in cluster.adapters:
         raise ProviderError(f"there is an adapter '{name}' already")
-
-
-def _shape(offer: PoolOffer) -> PoolShape:
-    component = ComponentSpec(
-        name=offer.component,
-        resources=ResourceRequest(offer.cpus, offer.memory_bytes, offer.gpus),
-        tags=tuple(offer.tags),
-        capabilities=dict(offer.capabilities),
-    )
-    return PoolShape(component, offer.threads)
 
 
 class _Group:

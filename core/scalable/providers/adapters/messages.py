@@ -89,7 +89,7 @@ class Message:
         names = {one.name for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
         try:
             return cls(**{name: value for name, value in facts.items() if name in names})
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ProviderError(f"a message {cls.__name__} cannot be read: {error}") from error
 
 
@@ -210,7 +210,10 @@ class Registration(Message):
     @classmethod
     def from_wire(cls, facts: Mapping[str, Any]) -> Self:
         """Return the message that plain values stand for."""
-        pools = tuple(PoolOffer.from_wire(one) for one in facts.get("pools", ()))
+        offers: object = facts.get("pools", ())
+        if not isinstance(offers, tuple | list):
+            raise ProviderError(f"a message {cls.__name__} cannot be read: {str(facts)[:80]}")
+        pools = tuple(PoolOffer.from_wire(one) for one in offers)
         return super(Registration, cls).from_wire({**facts, "pools": pools})
 
 

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from scalable.scaling.model import PoolInfo, PoolView
 
-__all__ = ["Capacity", "Drain", "Startups"]
+__all__ = ["EVER_S", "Capacity", "Drain", "Startups"]
 
 GUESS_S = 60.0
 """Seconds from asking for a worker to its being up, if nothing is known."""
+
+EVER_S = 1e12
+"""Seconds that no start and no task takes; more counts as this."""
 
 POINTS = 12
 """Quantiles that stand for a distribution."""
@@ -22,7 +25,12 @@ POINTS = 12
 _KEPT = 60
 _TAIL = 1.0  # a worker that is later than all seen takes as long again
 
+_LEAST = 1e-9  # of a worker; less is nobody
+
 _Array = NDArray[np.float64]
+
+_NONE: _Array = np.zeros(0)
+_ZERO: _Array = np.zeros(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +75,31 @@ class Drain:
     ----------
     present : Capacity
         Workers there are.
-    fresh : array
-        Equally likely seconds until a new worker is up.
-    counts : array
-        Numbers of new workers to try.
     task_s : float
         Worker-seconds that one task takes.
+    fresh : array, optional
+        Equally likely seconds until a new worker is up.
+    counts : array, optional
+        Numbers of new workers to try; none but 0 if omitted.
     """
 
-    def __init__(self, present: Capacity, fresh: _Array, counts: _Array, task_s: float) -> None:
+    def __init__(self, present: Capacity, task_s: float, fresh: _Array = _NONE, counts: _Array = _ZERO) -> None:
         at = np.concatenate((present.at_s, fresh))
-        order = np.argsort(at, kind="stable")
-        self._at = at[order]
-        old = np.concatenate((present.workers, np.zeros(len(fresh))))[order]
-        new = np.concatenate((np.zeros(len(present.at_s)), np.full(len(fresh), 1.0 / len(fresh))))[order]
-        self._slope = np.cumsum(old) + counts[:, None] * np.cumsum(new)
-        moment = np.cumsum(old * self._at) + counts[:, None] * np.cumsum(new * self._at)
-        self._begun = self._slope * (self._at + task_s) - moment
+        order = at.argsort(kind="stable")
+        self._at = at = at[order]
+        # Workers that are there, new ones, and both times their moments: one running sum for all.
+        parts = np.zeros((4, len(at)))
+        parts[0, : len(present.at_s)] = present.workers
+        parts[1, len(present.at_s) :] = 1.0 / max(1, len(fresh))
+        parts[:2] = parts[:2, order]
+        np.multiply(parts[:2], at, out=parts[2:])
+        old, new, old_moment, new_moment = parts.cumsum(axis=1)
+        many = counts[:, None]
+        workers = old + many * new
+        there = workers > _LEAST
+        self._each = np.divide(1.0, workers, out=np.full_like(workers, np.inf), where=there)
+        self._less = np.multiply(old_moment + many * new_moment, self._each, out=np.zeros_like(workers), where=there)
+        self._less -= task_s
 
     def starts(self, works_s: _Array) -> _Array:
         """Return the seconds until amounts of queued work are begun: a row for each number of new workers.
@@ -91,19 +107,12 @@ class Drain:
         Parameters
         ----------
         works_s : array
-            Worker-seconds.
+            Worker-seconds, each more than zero.
         """
-        at, last = self._at, len(self._at) - 1
-        works = works_s * (1 - 1e-9)
-        first = (self._begun[:, None, :] < works[:, None]).sum(axis=2)
-        rows = np.arange(len(self._begun))[:, None]
-        before = np.maximum(first - 1, 0)
-        lacking = np.maximum(works_s - self._begun[rows, before], 0.0)
-        slope = self._slope[rows, before]
-        more = np.divide(lacking, slope, out=np.where(lacking > 0, np.inf, 0.0), where=slope > 0)
-        upper = np.where(first <= last, at[np.minimum(first, last)], np.inf)
-        ends: _Array = np.where(first == 0, at[0], np.minimum(at[before] + more, upper))
-        return ends
+        # With those alone that are free by some moment it is begun at that moment or later: the soonest counts.
+        ends = works_s[:, None] * self._each[:, None, :] + self._less[:, None, :]
+        soonest: _Array = np.maximum(ends, self._at).min(axis=2, initial=np.inf)
+        return soonest
 
 
 class Startups:
@@ -124,16 +133,17 @@ class Startups:
 
     def __init__(self, info: PoolInfo) -> None:
         self.told = info.wait_s is not None or info.boot_s is not None
-        self._usual = (info.wait_s or 0.0) + (info.boot_s or 0.0) if self.told else GUESS_S
-        self._paid = 1.0 if not self.told else (info.boot_s or 0.0) / max(self._usual, 1e-9)
-        self._boot = info.boot_s if self.told and info.boot_s is not None else None
+        boot_s = min(info.boot_s or 0.0, EVER_S)
+        self._usual = min(info.wait_s or 0.0, EVER_S) + boot_s if self.told else GUESS_S
+        self._paid = 1.0 if not self.told else boot_s / max(self._usual, 1e-9)
+        self._boot = boot_s if info.boot_s is not None else None
         self._seen: deque[float] = deque(maxlen=_KEPT)
         self._learned()
 
     def learn(self, view: PoolView) -> None:
         """Take note of workers that came up."""
         if view.startups:
-            self._seen.extend(view.startups)
+            self._seen.extend(min(one, EVER_S) for one in view.startups)
             self._learned()
 
     @property
@@ -148,7 +158,7 @@ class Startups:
 
     def left(self, ages: _Array) -> tuple[_Array, _Array]:
         """Return the seconds until starting workers are up, expected and at the soonest, given their ages."""
-        known = self.quantiles
+        known, ages = self.quantiles, np.minimum(ages, EVER_S)
         longer = known[None, :] > ages[:, None]
         n = longer.sum(axis=1)
         mean = np.where(longer, known, 0.0).sum(axis=1) / np.maximum(n, 1) - ages

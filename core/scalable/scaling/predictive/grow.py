@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +82,17 @@ def grow(tick: Tick, tag: TagOutlook) -> None:
 
 def choose(tick: Tick, tag: TagOutlook, places: list[tuple[Job, float]]) -> Choice | None:
     """Return the best number over all pools that can run the kind; ``None`` if none can."""
-    present = Capacity.joined([tick.pools[name].capacity for name in tag.pools])
-    able = [name for name in tag.pools if tick.pools[name].room] or tag.pools[:1]
-    choices = [_best(tick, tag, tick.pools[name], present, places) for name in able]
-    best = min(choices, key=lambda one: one.value, default=None)
-    # A pool that is too small to be the best alone is filled first if it is no dearer; what is left is chosen after.
-    small = [
-        one for one in choices if one.count and one.bound.startswith("limit") and best and _dear(one) <= _dear(best)
+    tag.present = Capacity.joined([tick.pools[name].capacity for name in tag.pools])
+    able = [tick.pools[name] for name in tag.pools if tick.pools[name].room] or [
+        tick.pools[name] for name in tag.pools[:1]
     ]
+    bounds = [(pool, *_most(tick, tag, pool)) for pool in able]
+    choices = [_best(tick, tag, pool, places, (most, bound)) for pool, most, bound in bounds if most]
+    best = min(choices, key=lambda one: one.value, default=None)
+    if best is None or not best.count:
+        return next((_none(tag, pool, bound) for pool, most, bound in bounds if not most), best)
+    # A pool that is too small to be the best alone is filled first if it is no dearer; what is left is chosen after.
+    small = [one for one in choices if one.count and one.bound.startswith("limit") and _dear(one) <= _dear(best)]
     return min(small, key=_dear) if small else best
 
 
@@ -96,23 +100,30 @@ def _dear(choice: Choice) -> float:
     return choice.pool.view.info.price_per_s
 
 
-def _best(tick: Tick, tag: TagOutlook, pool: PoolOutlook, present: Capacity, places: list[tuple[Job, float]]) -> Choice:
-    slots = tag.slots(pool.name)
-    most, bound = _most(tick, tag, pool)
-    counts = _candidates(most, pool.view.info.group_size)
+def _none(tag: TagOutlook, pool: PoolOutlook, bound: str) -> Choice:
+    work_s = tag.work_s / tag.slots(pool.name)
+    end_s = float(Drain(tag.present, work_s / tag.view.queued).starts(np.array([work_s]))[0, 0])
+    return Choice(pool, 0, value=math.inf, gain=0.0, cost=0.0, before_s=end_s, after_s=end_s, price=0.0, bound=bound)
+
+
+def _best(
+    tick: Tick, tag: TagOutlook, pool: PoolOutlook, places: list[tuple[Job, float]], most: tuple[int, str]
+) -> Choice:
+    slots, ledger = tag.slots(pool.name), tick.memory.ledger
+    bound, counts = most[1], _candidates(most[0], pool.view.info.group_size)
     work_s, tail = tag.work_s / slots, tag.durations.longest()
     some = places[::-1][:: max(1, math.ceil(len(places) / _JOBS))]
-    drain = Drain(present, pool.startups.quantiles, counts, work_s / tag.view.queued)
+    drain = Drain(tag.present, work_s / tag.view.queued, pool.startups.quantiles, counts)
     starts = drain.starts(work_s * np.array([1.0, *(share for _, share in some)]))
     ends = starts[:, 0]
     scale = sum(job.weight for job, _ in places) / sum(job.weight for job, _ in some)
     waited = scale * _waited(tick, tag, starts[:, 1:] + tail, [job for job, _ in some])
-    waited += tick.memory.ledger.waited + tail / 2 * sum(job.weight for job in tick.memory.ledger.jobs)
-    price = _price(tick, tag, pool, counts, present.total)
-    money = tick.alpha * np.log(tick.memory.ledger.paid + tick.ahead + price + 1e-12)
+    waited += ledger.waited + tail / 2 * ledger.open
+    price = _price(tick, tag, pool, counts)
+    money = tick.alpha * np.log(ledger.paid + tick.ahead + price + 1e-12)
     value = money + (1 - tick.alpha) * np.log(waited)
     # Without any worker the queue never ends: one that will is always worth it.
-    at = int(np.where(np.isfinite(value), value, np.inf).argmin())
+    at = int(value.argmin())
     if tick.seen.deadline_s is not None:
         made = ends + tail <= tick.seen.deadline_s
         if made.any() and not made[at]:
@@ -130,22 +141,29 @@ def _best(tick: Tick, tag: TagOutlook, pool: PoolOutlook, present: Capacity, pla
     )
 
 
-def _price(tick: Tick, tag: TagOutlook, pool: PoolOutlook, counts: _Array, present: float) -> _Array:
+def _price(tick: Tick, tag: TagOutlook, pool: PoolOutlook, counts: _Array) -> _Array:
     """Return what new workers cost beyond their tasks on the cheapest pool: starts, least bills, and dearer work."""
     info, slots = pool.view.info, tag.slots(pool.name)
-    each_s = tag.work_s / slots / np.maximum(counts + present, 1.0)
-    idle_s = np.maximum(info.min_bill_s - pool.startups.boot_s - each_s, 0.0)
-    dearer = max(0.0, info.price_per_s - slots * cheapest(tag, tick.pools))
-    price: _Array = counts * (pool.boot_price + info.price_per_s * idle_s + dearer * each_s)
+    unused_s = info.min_bill_s - pool.startups.boot_s
+    dearer = info.price_per_s - slots * cheapest(tag, tick.pools)
+    price: _Array = counts * pool.boot_price
+    if unused_s > 0 or dearer > 0:
+        each_s = tag.work_s / slots / np.maximum(counts + tag.present.total, 1.0)
+        price += counts * (info.price_per_s * np.maximum(unused_s - each_s, 0.0) + max(0.0, dearer) * each_s)
     return price
 
 
 def _waited(tick: Tick, tag: TagOutlook, ends: _Array, jobs: list[Job]) -> _Array:
     """Return the seconds until jobs are done, together, where tasks of one kind are at some time."""
     # What else a job waits for, if not for this kind: to be done earlier than that is worth little.
-    others = np.array([max(0.0, job.without(tag.later) - tick.seen.now) for job in jobs])
+    others = [max(0.0, job.without(tag.later) - tick.seen.now) for job in jobs]
     weights = np.array([job.weight for job in jobs])
-    waited: _Array = ((ends**TOGETHER + others**TOGETHER) ** (1 / TOGETHER)) @ weights
+    if not any(others):
+        return np.asarray(ends @ weights)
+    longer, shorter = np.maximum(ends, others), np.minimum(ends, others)
+    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > shorter)
+    ratio[longer == shorter] = 1.0
+    waited: _Array = (longer * (1.0 + ratio**TOGETHER) ** (1 / TOGETHER)) @ weights
     return waited
 
 
@@ -164,7 +182,7 @@ def _most(tick: Tick, tag: TagOutlook, pool: PoolOutlook) -> tuple[int, str]:
     """Return how many workers there may be more, and what says so."""
     info, group = pool.view.info, pool.view.info.group_size
     # Workers that are there take the queue's money anyway; else each new one takes a task at the least.
-    task_s = 0.0 if any(tick.pools[name].view.live for name in tag.pools) else tag.durations.mean()
+    task_s = 0.0 if any(tick.pools[name].view.live for name in tag.pools) else tag.durations.mean_s
     bounds = [
         (math.ceil(tag.view.queued / tag.slots(pool.name) / group) * group, "no more tasks"),
         (pool.room, f"broken: {pool.view.broken}" if pool.view.broken else f"limit {info.limit}"),
@@ -175,6 +193,7 @@ def _most(tick: Tick, tag: TagOutlook, pool: PoolOutlook) -> tuple[int, str]:
     return most // group * group, bound
 
 
+@lru_cache(maxsize=1024)
 def _candidates(most: int, group: int) -> _Array:
     """Return numbers up to the most: first each, then each about a twelfth more than the one before."""
     groups = max(0, most) // group
@@ -199,8 +218,7 @@ def _apply(tick: Tick, tag: TagOutlook, choice: Choice) -> bool:
         tag.drained_s = choice.before_s
         return False
     hesitant.discard(tag.name)
-    pool.add += choice.count
-    tick.committed_usd += choice.count * pool.boot_usd
+    tick.add(pool, choice.count)
     fresh = pool.startups.quantiles
     pool.capacity = Capacity.joined([pool.capacity, Capacity(fresh, np.full(len(fresh), choice.count / len(fresh)))])
     cost = tick.memory.ledger.paid + tick.ahead
@@ -215,7 +233,7 @@ def _apply(tick: Tick, tag: TagOutlook, choice: Choice) -> bool:
 
 def _told(tag: TagOutlook, pool: PoolOutlook) -> str:
     return (
-        f"{tag.view.queued} queued tasks of {tag.durations.mean():.3g} s ({tag.durations.source}) are "
+        f"{tag.view.queued} queued tasks of {tag.durations.mean_s:.3g} s ({tag.durations.source}) are "
         f"{tag.work_s:.0f} s of work, a start takes {pool.startups.mean_s:.0f} s ({pool.startups.source})"
     )
 
@@ -223,7 +241,7 @@ def _told(tag: TagOutlook, pool: PoolOutlook) -> str:
 def _take(tick: Tick, tag: TagOutlook) -> None:
     """Give the queue's tasks to the workers there are or come, the cheapest first."""
     left = float(tag.view.queued)
-    for name in sorted(tag.pools, key=lambda one: tick.pools[one].view.info.price_per_s / tag.slots(one)):
+    for name in tag.cheap:
         pool, slots = tick.pools[name], tag.slots(name)
         pool.capacity = pool.capacity.not_before(tag.drained_s)
         pool.drained_s = max(pool.drained_s, tag.drained_s)

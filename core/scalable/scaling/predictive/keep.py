@@ -44,6 +44,11 @@ class Levels:
         self._demand = 0
         self._seen: float | None = None
 
+    @property
+    def demand(self) -> int:
+        """How many workers had work at the last look."""
+        return self._demand
+
     def see(self, now: float, demand: int) -> None:
         """Take note of how many workers have work."""
         self._grow(max(demand, self._demand))
@@ -59,7 +64,7 @@ class Levels:
             self._count[rows] += 1
         self._demand = demand
 
-    def expired(self, now: float, workers: int, again_s: float) -> int:
+    def expired(self, now: float, workers: int, again_s: float, until: _Array | None = None) -> int:
         """Return how many workers have been kept for long enough.
 
         Parameters
@@ -70,6 +75,8 @@ class Levels:
             Workers there are.
         again_s : float
             What getting a worker again costs, in seconds of keeping one.
+        until : array, optional
+            When each level above the demand may lose its worker at the soonest.
         """
         self._grow(workers)
         if workers <= self._demand:
@@ -78,7 +85,8 @@ class Levels:
         # Of very many levels only every so many-th is asked: neighbours have seen much the same.
         step = math.ceil(len(rows) / ASKED)
         keep = np.repeat(self._keep(rows[::step], again_s), step)[: len(rows)]
-        return int((now - self._since[rows] >= keep).sum())
+        gone = now - self._since[rows] >= keep
+        return int((gone if until is None else gone & (now >= until)).sum())
 
     def _keep(self, rows: NDArray[np.int64], again_s: float) -> _Array:
         gaps, count = self._gaps[rows], np.minimum(self._count[rows], GAPS)

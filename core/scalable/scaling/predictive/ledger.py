@@ -39,12 +39,13 @@ class Job:
 
 
 class Ledger:
-    """Totals of a run: money paid, and job-seconds waited."""
+    """Totals of a run: money paid, and job-seconds waited; open jobs, and how many these stand for."""
 
     def __init__(self) -> None:
         self.paid = 0.0
         self.waited = 0.0
         self.jobs: list[Job] = []
+        self.open = 0.0
         self._now: float | None = None
         self._arrived: dict[str, int] = {}
 
@@ -63,6 +64,7 @@ class Ledger:
             self.jobs.append(Job(seen.now, came))
         if len(self.jobs) > _OPEN_KEPT:
             self.jobs = [_merged(*self.jobs[i : i + 2]) for i in range(0, len(self.jobs), 2)]
+        self.open = sum(job.weight for job in self.jobs)
 
 
 def _merged(first: Job, second: Job | None = None) -> Job:

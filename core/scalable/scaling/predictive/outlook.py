@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from scalable.scaling.predictive.flow import Flow
 from scalable.scaling.predictive.forecast import Capacity, Startups
 from scalable.scaling.predictive.keep import Levels
 from scalable.scaling.predictive.ledger import Ledger
+from scalable.scaling.predictive.recur import Onsets
 from scalable.scaling.predictive.work import Durations, sampled
 
 __all__ = ["Memory", "PoolOutlook", "TagOutlook", "Tick", "cheapest", "look"]
@@ -27,6 +28,7 @@ class Memory:
     durations: dict[str, Durations] = field(default_factory=dict)
     startups: dict[str, Startups] = field(default_factory=dict)
     levels: dict[str, Levels] = field(default_factory=dict)
+    onsets: dict[str, Onsets] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     hesitant: set[str] = field(default_factory=set)
@@ -53,6 +55,8 @@ class PoolOutlook:
         Workers above these that stay, so that the number does not flutter.
     add : int
         Workers to add.
+    useless : int
+        Starting workers that come when nothing is queued any more.
     pressed : bool
         Whether its idle workers hold a place that others need.
     reasons : list of str
@@ -69,6 +73,7 @@ class PoolOutlook:
     wanted: float = 0.0
     spare: float = 0.0
     add: int = 0
+    useless: int = 0
     pressed: bool = False
     reasons: list[str] = field(default_factory=list)
 
@@ -102,8 +107,8 @@ class TagOutlook:
 
     Attributes
     ----------
-    pools : list of str
-        Those that can run it.
+    pools, cheap : list of str
+        Those that can run it, as they are meant for it, and the cheapest first.
     work_s : float
         Seconds of the queued tasks together.
     running : dict of str to float
@@ -112,6 +117,8 @@ class TagOutlook:
         Seconds until the last of these ends.
     drained_s : float
         Seconds until the last queued task starts.
+    present : Capacity
+        When the workers that can run it come free.
     later : set of str
         The kind and all that wait for it.
     due : float
@@ -121,10 +128,12 @@ class TagOutlook:
     view: TagView
     durations: Durations
     pools: list[str]
+    cheap: list[str] = field(default_factory=list)
     work_s: float = 0.0
     running: dict[str, float] = field(default_factory=dict)
     left_s: float = 0.0
     drained_s: float = 0.0
+    present: Capacity = field(default_factory=Capacity)
     later: set[str] = field(default_factory=set)
     due: float = 0.0
 
@@ -155,6 +164,8 @@ class Tick:
         What the tasks that run or wait now will cost, in the unit of the pools' prices.
     committed_usd : float
         US dollars that these take, and starting workers.
+    there : int
+        Workers of all pools, with those to be added.
     """
 
     seen: Observation
@@ -164,14 +175,20 @@ class Tick:
     alpha: float
     ahead: float = 0.0
     committed_usd: float = 0.0
+    there: int = 0
 
     @property
     def room(self) -> int:
         """Workers that the run may have more, of all pools together."""
         if self.seen.limit is None:
             return sum(pool.room for pool in self.pools.values())
-        there = sum(pool.view.live + pool.view.draining + pool.add for pool in self.pools.values())
-        return max(0, self.seen.limit - there)
+        return max(0, self.seen.limit - self.there)
+
+    def add(self, pool: PoolOutlook, count: int) -> None:
+        """Add workers to a pool."""
+        pool.add += count
+        self.there += count
+        self.committed_usd += count * pool.boot_usd
 
     def affordable(self, pool: PoolOutlook, task_s: float = 0.0) -> int:
         """Return how many workers more there is room and money for, if each takes a task of some seconds."""
@@ -187,21 +204,36 @@ def look(seen: Observation, memory: Memory, alpha: float) -> Tick:
     tick = Tick(seen, {}, {}, memory, alpha)
     for name, pool in seen.pools.items():
         if name not in memory.startups:
-            memory.startups[name], memory.levels[name] = Startups(pool.info), Levels()
+            memory.startups[name] = Startups(pool.info)
+            memory.levels[name], memory.onsets[name] = Levels(), Onsets()
         memory.startups[name].learn(pool)
         tick.pools[name] = PoolOutlook(pool, memory.startups[name], memory.levels[name])
+        tick.there += pool.live + pool.draining
     for name, tag in seen.tags.items():
         tick.tags[name] = _tag(tag, tick)
-    for name, pool_outlook in tick.pools.items():
-        pool_outlook.capacity = _capacity(pool_outlook, [one for one in tick.tags.values() if name in one.running])
-    for tag_outlook in tick.tags.values():
-        tag_outlook.later = _later(tag_outlook.name, seen.tags)
-        tag_outlook.due = _due(tag_outlook, tick)
+    _relate(tick)
     memory.ledger.see(seen)
     tick.ahead = sum(_price(tag, tick.pools) for tag in tick.tags.values())
     tick.committed_usd = sum(_work_usd(tag, tick.pools) for tag in tick.tags.values())
     tick.committed_usd += sum(pool.boot_usd * pool.view.starting for pool in tick.pools.values())
     return tick
+
+
+def _relate(tick: Tick) -> None:
+    """Say what runs on each pool, and which kinds wait for which."""
+    running: dict[str, list[TagOutlook]] = {name: [] for name in tick.pools}
+    children: dict[str, list[str]] = {}
+    for tag in tick.tags.values():
+        for pool, workers in tag.running.items():
+            if workers:
+                running[pool].append(tag)
+        for parent in tag.view.info.parents:
+            children.setdefault(parent, []).append(tag.name)
+    for name, outlook in tick.pools.items():
+        outlook.capacity = _capacity(outlook, running[name])
+    for tag in tick.tags.values():
+        tag.later = _later(tag.name, children)
+        tag.due = _due(tag, tick)
 
 
 def _tag(view: TagView, tick: Tick) -> TagOutlook:
@@ -214,7 +246,10 @@ def _tag(view: TagView, tick: Tick) -> TagOutlook:
     tag.work_s = durations.work(view.queued, view.queued_sizes)
     left = float(view.running)
     # The cheapest are taken to have them, so that the dearer are the first to have nothing to do.
-    for name in sorted(tag.pools, key=lambda one: tick.pools[one].view.info.price_per_s / tag.slots(one)):
+    tag.cheap = sorted(tag.pools, key=lambda one: tick.pools[one].view.info.price_per_s / tag.slots(one))
+    for name in tag.cheap:
+        if not left:
+            break
         pool = tick.pools[name]
         here = min(left, max(0.0, pool.view.busy - pool.taken) * tag.slots(name))
         tag.running[name] = here
@@ -227,7 +262,7 @@ def _capacity(pool: PoolOutlook, tags: list[TagOutlook]) -> Capacity:
     parts = []
     for tag in tags:
         some, _ = sampled(tag.view.running_for)
-        if some and tag.running[pool.name]:
+        if some:
             workers = tag.running[pool.name] / tag.slots(pool.name)
             left = tag.durations.residual(some)
             tag.left_s = float(left.max())
@@ -242,11 +277,13 @@ def _capacity(pool: PoolOutlook, tags: list[TagOutlook]) -> Capacity:
     return Capacity.joined(parts)
 
 
-def _later(name: str, tags: Mapping[str, TagView]) -> set[str]:
-    found, new = {name}, {name}
+def _later(name: str, children: Mapping[str, Sequence[str]]) -> set[str]:
+    found, new = {name}, [name]
     while new:
-        new = {one for one, tag in tags.items() if one not in found and not new.isdisjoint(tag.info.parents)}
-        found |= new
+        for child in children.get(new.pop(), ()):
+            if child not in found:
+                found.add(child)
+                new.append(child)
     return found
 
 
@@ -274,10 +311,10 @@ def cheapest(tag: TagOutlook, pools: Mapping[str, PoolOutlook]) -> float:
 
 
 def _price(tag: TagOutlook, pools: Mapping[str, PoolOutlook]) -> float:
-    return cheapest(tag, pools) * (tag.work_s + tag.view.running * tag.durations.mean() / 2)
+    return cheapest(tag, pools) * (tag.work_s + tag.view.running * tag.durations.mean_s / 2)
 
 
 def _work_usd(tag: TagOutlook, pools: Mapping[str, PoolOutlook]) -> float:
     there = [pools[name] for name in tag.pools if pools[name].view.live]
     usd = min(((pool.view.info.usd_per_s or 0.0) / tag.slots(pool.name) for pool in there), default=0.0)
-    return usd * (tag.work_s + tag.view.running * tag.durations.mean() / 2)
+    return usd * (tag.work_s + tag.view.running * tag.durations.mean_s / 2)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import numpy as np
-
 from scalable.scaling.model import Observation, ScaleDecision
 from scalable.scaling.predictive.flow import Flow, staff
 from scalable.scaling.predictive.grow import grow
@@ -19,6 +17,9 @@ ALPHA = {"minimize cost": 0.8, "balance": 0.5, "minimize time": 0.2}
 
 BURST = 4.0
 """Times what the workers there are do within a start-up, from which on queued work is a burst."""
+
+QUIET = 0.25
+"""Share of a start-up for which demand must have been quiet to begin anew."""
 
 _SLACK = 0.25  # of a worker, below the wanted number before one is added
 _SPARE = 1.5  # workers above what a flow wants before one leaves
@@ -63,12 +64,13 @@ class PredictivePolicy:
         """
         tick = look(observation, self._memory, self._alpha)
         # Kinds that few pools can run come first, of these the long ones: others can take what they leave.
-        for tag in sorted(tick.tags.values(), key=lambda one: (len(one.pools), -one.durations.mean())):
+        for tag in sorted(tick.tags.values(), key=lambda one: (len(one.pools), -one.durations.mean_s)):
             grow(tick, tag)
         for tag in tick.tags.values():
             self._expect(tick, tag)
         for pool in tick.pools.values():
             self._staff(tick, pool)
+            self._foresee(tick, pool)
         _fill(tick)
         _press(tick)
         leaving = {name: self._leaving(tick, pool) for name, pool in tick.pools.items()}
@@ -87,11 +89,11 @@ class PredictivePolicy:
         slots, startup_s = tag.slots(pool.name), max(1.0, pool.startups.mean_s)
         self._calm(tick, tag, usable)
         if tag.due >= 0.5:
-            load = tag.due / startup_s * tag.durations.mean() / slots
+            load = tag.due / startup_s * tag.durations.mean_s / slots
             pool.wanted += max(1.0, staff(load, 0.0, 0.0, self._alpha))
             pool.reasons.append(f"{tag.name}: {tag.due:.1f} blocked tasks come to their turn within a start-up")
         elif rate:
-            mean_s = tag.durations.mean()
+            mean_s = tag.durations.mean_s
             busy = (tag.view.running + tag.view.queued) / slots
             staying = math.exp(-startup_s / mean_s)
             wanted = staff(rate * mean_s / slots, busy, staying, self._alpha)
@@ -111,22 +113,36 @@ class PredictivePolicy:
         if lacking > 0:
             _add(tick, pool, lacking)
 
+    def _foresee(self, tick: Tick, pool: PoolOutlook) -> None:
+        """Start workers for demand that recurs and is about to come."""
+        view, startups, onsets = pool.view, pool.startups, self._memory.onsets[pool.name]
+        # A starting worker that comes at the soonest when nothing is queued any more finds nothing.
+        pool.useless = int((pool.soonest_s > pool.drained_s).sum())
+        taken = math.ceil(min(pool.taken, view.live + pool.add - pool.useless) - 1e-6)
+        pool.levels.see(tick.seen.now, max(0, taken))
+        onsets.see(tick.seen.now, pool.levels.demand, QUIET * startups.mean_s)
+        ledger = tick.memory.ledger
+        if view.broken or not ledger.waited:
+            return
+        waiting = (1 / self._alpha - 1) * ledger.paid / ledger.waited / view.info.price_per_s
+        more = onsets.ahead(tick.seen.now, view.live + pool.add, startups.quantiles, startups.boot_s, waiting)
+        if more:
+            _add(tick, pool, more)
+            pool.reasons.append(f"demand that recurs is about to come: {more} more")
+
     # ---- who leaves
 
     def _leaving(self, tick: Tick, pool: PoolOutlook) -> tuple[int, int]:
         """Return how many idle and how many starting workers are to leave."""
         view, now = pool.view, tick.seen.now
-        # A starting worker that comes at the soonest when nothing is queued any more finds nothing.
-        useless = int((pool.soonest_s > pool.drained_s).sum())
-        taken = math.ceil(min(pool.taken, view.live + pool.add - useless) - 1e-6)
-        pool.levels.see(now, max(0, taken))
-        if pool.add or not (view.idle or useless) or now < self._memory.calm_after.get(pool.name, now):
+        if pool.add or not (view.idle or pool.useless) or now < self._memory.calm_after.get(pool.name, now):
             return 0, 0
         again_s = 0.0 if pool.pressed else max(pool.startups.boot_s, 0.0)
         floor = math.ceil(pool.wanted + pool.spare) if pool.wanted and not pool.pressed else 0
-        expired = pool.levels.expired(now, view.live, again_s)
+        until = self._memory.onsets[pool.name].until(pool.levels.demand, view.live)
+        expired = pool.levels.expired(now, view.live, again_s, until)
         leave = max(0, min(expired, view.live - max(view.info.minimum, floor)))
-        starting = min(leave, useless)
+        starting = min(leave, pool.useless)
         idle = min(leave - starting, view.idle)
         group = view.info.group_size
         return idle // group * group, starting // group * group
@@ -136,8 +152,7 @@ def _add(tick: Tick, pool: PoolOutlook, count: int) -> None:
     group = pool.view.info.group_size
     room = min(tick.affordable(pool), tick.room)
     count = min(math.ceil(count / group) * group, room // group * group)
-    pool.add += count
-    tick.committed_usd += count * pool.boot_usd
+    tick.add(pool, count)
 
 
 def _fill(tick: Tick) -> None:
@@ -175,7 +190,7 @@ def _spare(tick: Tick, leaving: dict[str, tuple[int, int]]) -> None:
         if left <= 0:
             _return_one(tick, leaving, tag.pools)
     least = tick.seen.minimum or 0
-    while sum(pool.view.live + pool.add - sum(leaving[name]) for name, pool in tick.pools.items()) < least:
+    while least and sum(pool.view.live + pool.add - sum(leaving[name]) for name, pool in tick.pools.items()) < least:
         if not _return_one(tick, leaving, list(tick.pools)):
             return
 
@@ -214,13 +229,12 @@ def _decision(tick: Tick, leaving: dict[str, tuple[int, int]]) -> ScaleDecision:
 
 def _confidence(tick: Tick) -> float:
     """Return how much is known of the tasks there are, each kind weighed by its seconds of work."""
-    weights = [
-        (tag.view.queued + tag.view.running + tag.view.blocked) * tag.durations.mean() for tag in tick.tags.values()
-    ]
-    if not sum(weights):
-        return 1.0
-    known = [tag.durations.known for tag in tick.tags.values()]
-    return round(float(np.average(known, weights=weights)), 3)
+    total = known = 0.0
+    for tag in tick.tags.values():
+        weight = (tag.view.queued + tag.view.running + tag.view.blocked) * tag.durations.mean_s
+        total += weight
+        known += weight * tag.durations.known
+    return round(known / total, 3) if total else 1.0
 
 
 def _completion(tick: Tick) -> float | None:
@@ -234,7 +248,7 @@ def _completion(tick: Tick) -> float | None:
             return None
         if tag.view.blocked:
             slots = sum((tick.pools[one].view.live + tick.pools[one].add) * tag.slots(one) for one in tag.pools)
-            rest = tag.view.blocked * tag.durations.mean() / max(1, min(slots, tag.view.blocked))
+            rest = tag.view.blocked * tag.durations.mean_s / max(1, min(slots, tag.view.blocked))
             ends[name] = max(tag.finish_s, before) + max(tag.durations.longest(), rest if not before else 0.0)
     longest = max(ends.values(), default=0.0)
     return longest if math.isfinite(longest) else None

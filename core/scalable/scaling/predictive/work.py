@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalable.scaling.model import TagInfo, TagView
+from scalable.scaling.predictive.forecast import EVER_S
 
 __all__ = ["GUESS_S", "Durations", "sampled"]
 
@@ -31,6 +31,8 @@ _TAIL = 1.5  # index of the power law by which tasks beyond all seen go on
 
 _Array = NDArray[np.float64]
 
+_NOTHING: _Array = np.zeros((0, 2))
+
 
 class Durations:
     """Seconds of tasks of one kind.
@@ -45,53 +47,61 @@ class Durations:
     ----------
     info : TagInfo
         History and hint.
+
+    Attributes
+    ----------
+    mean_s : float
+        The expected seconds of a task of which the size is not known.
     """
 
     def __init__(self, info: TagInfo) -> None:
-        past = [(size, seconds) for size, seconds in info.history if seconds > 0][-_HISTORY_KEPT:]
-        self.source = "history" if past else "hint" if info.prior_s else "guess"
-        self.seen = 0
-        self.recent: deque[tuple[float | None, float]] = deque(maxlen=_RECENT_KEPT)
-        self._past_line = _Line(past)
+        past = _logs(info.history)[-_HISTORY_KEPT:]
         self._known = len(past)
-        start = math.log(info.prior_s if info.prior_s and info.prior_s > 0 else GUESS_S)
-        self._level = self._past_line.level if past else start
+        self.source = "history" if self._known else "hint" if info.prior_s else "guess"
+        self.seen = 0
+        self.recent = past[:0]
+        self._past_line = _Line(past)
+        start = _log(info.prior_s if info.prior_s and info.prior_s > 0 else GUESS_S)
+        self._level = self._past_line.level if self._known else start
         self._grid = 7.0 * np.sinh(np.linspace(-3.0, 3.0, 61)) / math.sinh(3.0)
+        self._steps = np.gradient(self._grid)
         self._told = np.zeros_like(self._grid)
         self.slope = self._past_line.slope
         self.shift = 0.0
         self._spread_by(past)
         # What history says may have changed a little; where nothing is known, the shift may be of any size.
-        sure = _DRIFT + self._width / math.sqrt(len(past)) if past else _HINT if info.prior_s else _GUESS
+        sure = _DRIFT + self._width / math.sqrt(self._known) if self._known else _HINT if info.prior_s else _GUESS
         self._prior = -1.5 * np.log1p((self._grid / sure) ** 2)
+        self.mean_s = self.mean()
 
     # ---- learning
 
     def learn(self, view: TagView) -> None:
         """Take note of tasks that ended and of how long others have run."""
-        for size, seconds in view.completions:
-            if seconds > 0:
-                self.recent.append((size, seconds))
-                self.seen += 1
-        fresh = [one for one in view.completions if one[1] > 0][-_RECENT_KEPT:]
-        if fresh:
+        fresh = _logs(view.completions) if view.completions else _NOTHING
+        if len(fresh):
+            self.seen += len(fresh)
+            self.recent = np.concatenate((self.recent, fresh))[-_RECENT_KEPT:]
             self._refit()
-            gone = np.array([math.log(seconds) - self._line(size) for size, seconds in fresh])
+            fresh = fresh[-_RECENT_KEPT:]
+            gone = fresh[:, 1] - self._lines(fresh[:, 0])
             age = _FORGETTING ** np.arange(len(gone))[::-1]
             self._told *= _FORGETTING ** len(gone)
             self._told += age @ self._log_density(gone)
-        if fresh or (view.running_for and self.seen < _RECENT_KEPT // 2):
+        if len(fresh) or (view.running_for and self.seen < _RECENT_KEPT // 2):
             self._believe(view)
+            self.mean_s = self.mean()
 
     def _believe(self, view: TagView) -> None:
         total = self._prior + self._told
         running, weight = sampled(view.running_for)
-        late = [(math.log(elapsed) - self._line(size)) for elapsed, size in running if elapsed > 0]
-        if late:
-            total = total + weight * self._log_survival(np.array(late)).sum(axis=0)
-        posterior = np.exp(total - total.max()) * np.gradient(self._grid)
+        late = _logs([(size, elapsed) for elapsed, size in running])
+        if len(late):
+            total = total + weight * self._log_survival(late[:, 1] - self._lines(late[:, 0])).sum(axis=0)
+        posterior = np.exp(total - total.max()) * self._steps
         # The median, as a tail that nothing speaks against yet should not count by its length.
-        self.shift = float(np.interp(0.5, np.cumsum(posterior) / posterior.sum(), self._grid))
+        below = posterior.cumsum()
+        self.shift = float(np.interp(0.5 * below[-1], below, self._grid))
 
     def _refit(self) -> None:
         """Slope and scatter, from the past and this run alike."""
@@ -102,28 +112,31 @@ class Durations:
         if not self._known and line.about is not None and self._past_line.about is None:
             self._past_line.about = line.about
         if self.seen >= 8:
-            self._spread_by(list(self.recent))
+            self._spread_by(self.recent)
             self.source = "this run"
 
-    def _spread_by(self, tasks: Sequence[tuple[float | None, float]]) -> None:
+    def _spread_by(self, tasks: _Array) -> None:
         """Take the ratios of seconds to what the line says, with a mean logarithm of zero, for the scatter."""
         if len(tasks) < 5:
             points = (np.arange(20) + 0.5) / 20
-            ratios = np.exp(_GUESSED_SPREAD * _LOGISTIC * np.log(points / (1 - points)))
+            logs = _GUESSED_SPREAD * _LOGISTIC * np.log(points / (1 - points))
         else:
-            logs = np.array([math.log(seconds) - self._line(size) for size, seconds in tasks])
-            ratios = np.exp(np.clip(logs - logs.mean(), -_WIDEST, _WIDEST))
-        self._scatter: _Array = np.sort(ratios)
-        self._mean_ratio = float(ratios.mean())
-        self._longest_ratio = float((ratios**2).mean()) / self._mean_ratio**2
-        self._width = _LOGISTIC * max(0.1, float(np.log(ratios).std()))
+            logs = tasks[:, 1] - self._lines(tasks[:, 0])
+            logs = np.minimum(np.maximum(logs - logs.mean(), -_WIDEST), _WIDEST)
+        logs.sort()
+        self._scatter: _Array = np.exp(logs)
+        self._beyond = np.concatenate((self._scatter[::-1].cumsum()[::-1], [0.0]))
+        self._mean_ratio = float(self._scatter.mean())
+        self._longest_ratio = float((self._scatter**2).mean()) / self._mean_ratio**2
+        self._width = _LOGISTIC * max(0.1, float(logs.std()))
 
-    def _line(self, size: float | None) -> float:
+    def _lines(self, log_sizes: _Array) -> _Array | float:
         about = self._past_line.about
-        if size is None or size <= 0 or about is None:
+        if about is None:
             return self._level
         # Far beyond what was seen a line says anything.
-        return min(_MOST, max(_LEAST, self._level + self.slope * (math.log(size) - about)))
+        lines = np.clip(self._level + self.slope * (log_sizes - about), _LEAST, _MOST)
+        return np.where(np.isnan(log_sizes), self._level, lines)
 
     def _log_density(self, logs: _Array) -> _Array:
         z = (logs[:, None] - self._grid) / self._width
@@ -142,19 +155,24 @@ class Durations:
 
     def mean(self, size: float | None = None) -> float:
         """Return the expected seconds of a task."""
-        return math.exp(self._line(size) + self.shift) * self._mean_ratio
+        known = self._past_line.about is not None and size is not None and size > 0
+        line = float(np.asarray(self._lines(np.array(math.log(size))))) if known and size else self._level
+        return math.exp(line + self.shift) * self._mean_ratio
 
     def longest(self) -> float:
         """Return the expected seconds of a task that is found running: long ones are found more often."""
-        return self.mean() * self._longest_ratio
+        return self.mean_s * self._longest_ratio
 
     def work(self, count: float, sizes: Sequence[tuple[float, int]] | None) -> float:
         """Return the expected seconds of queued tasks together."""
         if not sizes:
-            return count * self.mean()
-        total = sum(n for _, n in sizes)
-        known = sum(n * self.mean(size) for size, n in sizes)
-        return known * count / total if total else count * self.mean()
+            return count * self.mean_s
+        counts = np.array([n for _, n in sizes], dtype=float)
+        total = counts.sum()
+        if not total:
+            return count * self.mean_s
+        lines = self._lines(_log_sizes([size for size, _ in sizes]))
+        return float((counts * np.exp(lines + self.shift)).sum() * self._mean_ratio * count / total)
 
     def ending(self, running: Sequence[tuple[float, float | None]], within_s: float) -> _Array:
         """Return the probability of each running task to end within some seconds, given how long it has run."""
@@ -170,36 +188,56 @@ class Durations:
         """Return the expected seconds that running tasks still take, given how long they have run."""
         elapsed, scale = self._scaled(running)
         ratios = self._scatter
-        beyond = np.concatenate((np.cumsum(ratios[::-1])[::-1], [0.0]))
-        at = np.searchsorted(ratios, elapsed / scale, side="right")
+        beyond = self._beyond
+        at = ratios.searchsorted(elapsed / scale, side="right")
         left = len(ratios) - at
         expected = scale * beyond[at] / np.maximum(left, 1) - elapsed
         return np.where(left > 0, expected, np.maximum(elapsed / _TAIL, 0.5 * scale))
 
     def _scaled(self, running: Sequence[tuple[float, float | None]]) -> tuple[_Array, _Array]:
-        elapsed = np.array([one for one, _ in running], dtype=float)
-        return elapsed, np.array([math.exp(self._line(size) + self.shift) for _, size in running])
+        elapsed = np.minimum(np.array([one for one, _ in running], dtype=float), EVER_S)
+        lines = (
+            self._lines(_log_sizes([size for _, size in running])) if self._past_line.about is not None else self._level
+        )
+        return elapsed, np.exp(np.broadcast_to(lines + self.shift, elapsed.shape))
 
 
 class _Line:
     """Least squares of log seconds on log size."""
 
-    def __init__(self, tasks: Sequence[tuple[float | None, float]] | deque[tuple[float | None, float]]) -> None:
+    def __init__(self, tasks: _Array) -> None:
         self.slope, self.spread, self.level = 0.0, 0.0, 0.0
         self.about: float | None = None
-        if not tasks:
+        if not len(tasks):
             return
-        y = np.log([seconds for _, seconds in tasks])
-        self.level = float(y.mean())
-        sized = [(math.log(size), math.log(seconds)) for size, seconds in tasks if size is not None and size > 0]
+        self.level = float(tasks[:, 1].mean())
+        sized = tasks[~np.isnan(tasks[:, 0])]
         if len(sized) < 5:
             return
-        x, y = np.array(sized).T
+        x, y = sized.T
         self.about = float(x.mean())
         self.level = float(y.mean())
         self.spread = float(((x - self.about) ** 2).sum())
         if self.spread > 0:
             self.slope = float((x - self.about) @ (y - self.level)) / (self.spread + 0.5)
+
+
+def _log(seconds: float) -> float:
+    return math.log(min(seconds, EVER_S))
+
+
+def _log_sizes(sizes: Sequence[float | None]) -> _Array:
+    return np.array([math.log(size) if size is not None and size > 0 else math.nan for size in sizes])
+
+
+def _logs(tasks: Sequence[tuple[float | None, float]]) -> _Array:
+    """Return a row of log size, which may not be a number, and log seconds for each task of any seconds at all."""
+    rows = [
+        (math.log(size) if size is not None and size > 0 else math.nan, _log(seconds))
+        for size, seconds in tasks
+        if seconds > 0
+    ]
+    return np.array(rows).reshape(-1, 2)
 
 
 def sampled(
