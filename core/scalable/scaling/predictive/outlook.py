@@ -261,7 +261,7 @@ def _tag(view: TagView, tick: Tick) -> TagOutlook:
 def _capacity(pool: PoolOutlook, tags: list[TagOutlook]) -> Capacity:
     parts = []
     for tag in tags:
-        some, _ = sampled(tag.view.running_for)
+        some, _ = sampled(tag.view)
         if some:
             workers = tag.running[pool.name] / tag.slots(pool.name)
             left = tag.durations.residual(some)
@@ -299,7 +299,7 @@ def _due(tag: TagOutlook, tick: Tick) -> float:
     horizon = min(tick.pools[name].startups.mean_s for name in tag.pools)
     ending = 0.0
     for one in parents:
-        some, weight = sampled(one.view.running_for)
+        some, weight = sampled(one.view)
         if some:
             ending += weight * float(one.durations.ending(some, horizon).sum())
     return min(1.0, ending / undone) * tag.view.blocked

@@ -22,7 +22,7 @@ QUIET = 0.25
 """Share of a start-up for which demand must have been quiet to begin anew."""
 
 _SLACK = 0.25  # of a worker, below the wanted number before one is added
-_SPARE = 1.5  # workers above what a flow wants before one leaves
+_SPARE = 1.75  # workers above what a flow wants before one leaves
 
 
 class PredictivePolicy:

@@ -74,6 +74,8 @@ class Onsets:
             What a second of waiting for all workers that an onset takes is worth, in seconds of one worker.
         """
         first = max(workers, self._demand)
+        if self._of[6, first:].max(initial=0.0) <= 0:
+            return 0
         _, at, size, mean, count, square, odds, until = self._of[:, first:]
         # A few onsets of a level may be regular by chance: those of all levels below must be as well.
         telling = np.where(self._of[4] > 0, self._of[6], np.inf)

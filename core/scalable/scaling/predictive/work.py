@@ -94,7 +94,7 @@ class Durations:
 
     def _believe(self, view: TagView) -> None:
         total = self._prior + self._told
-        running, weight = sampled(view.running_for)
+        running, weight = sampled(view)
         late = _logs([(size, elapsed) for elapsed, size in running])
         if len(late):
             total = total + weight * self._log_survival(late[:, 1] - self._lines(late[:, 0])).sum(axis=0)
@@ -223,7 +223,7 @@ class _Line:
 
 
 def _log(seconds: float) -> float:
-    return math.log(min(seconds, EVER_S))
+    return math.log(min(max(seconds, 1 / EVER_S), EVER_S))
 
 
 def _log_sizes(sizes: Sequence[float | None]) -> _Array:
@@ -240,10 +240,8 @@ def _logs(tasks: Sequence[tuple[float | None, float]]) -> _Array:
     return np.array(rows).reshape(-1, 2)
 
 
-def sampled(
-    running: Sequence[tuple[float, float | None]],
-) -> tuple[Sequence[tuple[float, float | None]], float]:
+def sampled(view: TagView) -> tuple[Sequence[tuple[float, float | None]], float]:
     """Return at most `SAMPLE` of the running tasks, and how many each of them stands for."""
-    step = max(1, math.ceil(len(running) / SAMPLE))
-    some = running[::step]
-    return some, len(running) / max(1, len(some))
+    running = view.running_for
+    some = running[:: max(1, math.ceil(len(running) / SAMPLE))]
+    return some, view.running / max(1, len(some))
