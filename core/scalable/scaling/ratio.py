@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 from scalable.errors import PlanError
 from scalable.scaling.model import GroupView, Observation, PoolView, ScaleDecision
@@ -239,25 +240,10 @@ class FixedElasticPolicy(VanillaPolicy):
 
     name = "fixed_elastic"
 
-    def __init__(
-        self,
-        lower_task_ratio: float = 1.0,
-        upper_task_ratio: float = 10.0,
-        *,
-        count_starting: bool = False,
-        prefer_idle: bool = False,
-        serve_every_tag: bool = False,
-        interval_s: float = HEARTBEAT_S,
-    ) -> None:
-        super().__init__(
-            lower_task_ratio,
-            upper_task_ratio,
-            count_starting=count_starting,
-            prefer_idle=prefer_idle,
-            serve_every_tag=serve_every_tag,
-            interval_s=interval_s,
-        )
-        self._was_up: set[str] = set()
+    @cached_property
+    def _was_up(self) -> set[str]:
+        """The pools that had a worker that was up."""
+        return set()
 
     def decide(self, observation: Observation) -> ScaleDecision:
         """Return one group to start, or to stop, for each pool; of a primary only its first start."""
