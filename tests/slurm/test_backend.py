@@ -78,13 +78,21 @@ def test_a_gpu_is_where_the_gpus_are(queue: Slurm, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "n4 0\n", job
 
 
+def _written(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
 def test_a_node_that_goes_down_takes_its_jobs_with_it(queue: Slurm, tmp_path: Path) -> None:
     job = submit("--no-requeue", "--nodelist=n3", run=f"echo $$ >{tmp_path}/pid; exec sleep 300")
     until(queue, job, running)
+    deadline = time.monotonic() + 20
+    # Slurm says that a job runs before its shell does.
+    while not (pid := _written(tmp_path / "pid")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     queue.node("n3", "down")
     queue.wait_empty()
     assert queue.nodes()["n3"] == "down"
-    pid = (tmp_path / "pid").read_text().strip()
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
         assert time.monotonic() < deadline
