@@ -251,10 +251,6 @@ class ScalableSession:
         self._counsel = Counsel(self._settings.runs_dir, bounds)
         return self._counsel.advice(self.spec)
 
-    def _rates(self, spec: DeploymentSpec) -> dict[str, Rate]:
-        """Return what a worker of each pool costs, where that is known."""
-        return provider_rates(self._provider, spec)
-
     def route(self, tag: str | None = None, task: str | None = None) -> str:
         """Return the pool to which a task goes.
 
@@ -347,7 +343,7 @@ class ScalableSession:
                 router=self.router,
                 spec=spec,
                 plan=plan,
-                rates=self._rates(spec),
+                rates=provider_rates(self._provider, spec),
                 runs_dir=self._settings.runs_dir,
             )
             undo.callback(run.client.close)

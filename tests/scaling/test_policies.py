@@ -107,3 +107,8 @@ def test_policies_of_other_distributions_are_found_by_their_entry_points(monkeyp
         make_policy("broken", {"anything": 1})
     with pytest.raises(PlanError, match="'gone' cannot be loaded: ModuleNotFoundError"):
         make_policy("gone")
+
+
+def test_an_objective_that_there_is_not_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"objective 'minimise cost': there are .*did you mean 'minimize cost'"):
+        make_policy("predictive", {"objective": "minimise cost"})

@@ -49,7 +49,7 @@ def make_policy(
     parameters : mapping of str to object, optional
         The policy's own, by name.
     objective : str, optional
-        ``cost``, ``balance`` or ``time``, for policies that have a parameter of this name.
+        ``minimize cost``, ``balance`` or ``minimize time``, for policies that have a parameter of this name.
     **context
         What else the caller knows, such as ``interval_s``; for policies that have a parameter
         of the name and are not given it in ``parameters``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from scalable.errors import PlanError, did_you_mean
 from scalable.scaling.model import Observation, ScaleDecision
 from scalable.scaling.predictive.flow import Flow, staff
 from scalable.scaling.predictive.grow import grow
@@ -40,6 +41,11 @@ class PredictivePolicy:
         What matters more; a is 0.8, 0.5 or 0.2.
     interval_s : float, default 5
         Seconds between two looks.
+
+    Raises
+    ------
+    PlanError
+        If there is no such objective.
     """
 
     name = "predictive"
@@ -50,6 +56,9 @@ class PredictivePolicy:
         objective: Literal["minimize cost", "balance", "minimize time"] = "balance",
         interval_s: float = 5.0,
     ) -> None:
+        if objective not in ALPHA:
+            hint = did_you_mean(objective, ALPHA)
+            raise PlanError(f"objective '{objective}': there are {', '.join(ALPHA)}" + (f"; {hint}" if hint else ""))
         self.interval_s = interval_s
         self._alpha = ALPHA[objective]
         self._memory = Memory()
