@@ -35,8 +35,16 @@ imports: $(READY)
 docs: $(READY)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
+# Tests on the real Slurm mostly wait, so that the others run beside them. With ARGS just what these say.
 test: $(READY)
+ifneq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest $(ARGS)
+else
+	@log=$$(mktemp); $(BIN)/python -m pytest -m slurm >$$log 2>&1 & slurm=$$!; \
+	trap 'kill $$slurm 2>/dev/null' INT TERM; \
+	$(BIN)/python -m pytest -m "not slurm"; rest=$$?; \
+	wait $$slurm; theirs=$$?; cat $$log; rm -f $$log; exit $$((rest | theirs))
+endif
 
 demo: $(READY)
 	$(BIN)/python examples/solar/demo.py

@@ -145,6 +145,7 @@ def test_without_a_container_the_environment_is_exported() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slurm
 def test_podman_gives_a_worker_what_the_text_says(container_image: str, tmp_path: Path) -> None:
     there, binds = tmp_path / "my files", [Bind(str(tmp_path), "/tls", read_only=True)]
     there.mkdir()
@@ -193,6 +194,7 @@ def slow_runtime(container_image: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
+@pytest.mark.slurm
 @pytest.mark.parametrize("moment", ["create", "start", "run"])
 def test_a_job_that_is_told_to_end_leaves_no_container_whatever_it_is_at(
     moment: str, slow_runtime: Path, container_image: str, tmp_path: Path
