@@ -40,7 +40,7 @@ test: $(READY)
 ifneq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest $(ARGS)
 else
-	@log=$$(mktemp); $(BIN)/python -m pytest -m slurm >$$log 2>&1 & slurm=$$!; \
+	@log=$$(mktemp); env --default-signal=INT $(BIN)/python -m pytest -m slurm >$$log 2>&1 & slurm=$$!; \
 	trap 'kill $$slurm 2>/dev/null' INT TERM; \
 	$(BIN)/python -m pytest -m "not slurm"; rest=$$?; \
 	wait $$slurm; theirs=$$?; cat $$log; rm -f $$log; exit $$((rest | theirs))
