@@ -172,3 +172,14 @@ def test_validating_is_quick_and_imports_no_dask(manifest: Write) -> None:
 def test_the_schema_that_is_printed_is_the_one_that_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(SCHEMA_FILE.read_text())
+
+
+def test_an_unknown_scaling_policy_is_named_although_no_target_was_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scalable.yaml"
+    targets = "{a: {provider: local}, b: {provider: local, scaling: vanila}}"
+    path.write_text(f"version: 1\nproject: {{name: tests}}\ntargets: {targets}\n")
+    assert main(["validate", str(path)]) == 2
+    assert "scalable.yaml:3:" in (out := capsys.readouterr().out)
+    assert "did you mean 'vanilla'" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,13 +59,15 @@ def validate(
 
 
 def _target_issues(manifest: Manifest) -> Sequence[Issue]:
-    """Return what the chosen target's provider has to say, and what is wrong with its scaling."""
+    """Return what the chosen target's provider has to say, and what is wrong with scaling, there or anywhere."""
     from scalable.providers import registry  # noqa: PLC0415  (help must not wait for it)
     from scalable.scaling.check import check_scaling  # noqa: PLC0415
     from scalable.spec import resolve  # noqa: PLC0415
 
     if manifest.target is None:
-        return ()
+        # A target with an overlay is only known when it is chosen.
+        known = [name for name, one in manifest.targets.items() if one.options is not None and one.overlay is None]
+        return [issue for name in known for issue in check_scaling(resolve(replace(manifest, target=name)))]
     spec = resolve(manifest)
     return (*registry.check(spec).issues, *check_scaling(spec))
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Scheduler
+from distributed.client import AllExit
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import LoopRunner, silence_logging_cmgr, sync
 
@@ -715,17 +716,26 @@ class PoolCluster:
 
 @contextlib.contextmanager
 def _calm() -> Iterator[None]:
-    """Keep out of the log what is no news: a worker that was told to leave is heard of once more."""
+    """Keep out of the log what is no news.
+
+    A worker that was told to leave is heard of once more; and who waited for results when Ctrl-C
+    came leaves as many of Dask's own exceptions behind as there were results.
+    """
 
     def wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("Received heartbeat from unregistered worker")
 
-    scheduler = logging.getLogger("distributed.scheduler")
-    scheduler.addFilter(wanted)
+    def not_of_gathering(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and record.exc_info[0] is AllExit)
+
+    filters = ((logging.getLogger("distributed.scheduler"), wanted), (logging.getLogger("asyncio"), not_of_gathering))
+    for logger_of, one in filters:
+        logger_of.addFilter(one)
     try:
         yield
     finally:
-        scheduler.removeFilter(wanted)
+        for logger_of, one in filters:
+            logger_of.removeFilter(one)
 
 
 async def _begun(pool: Pool, before: set[str]) -> None:
