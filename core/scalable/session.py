@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +100,7 @@ class ScalableSession:
         self._advice: Advice | None = None
         self._router: Router | None = None
         self._run: _Run | None = None
+        self._listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
 
     @classmethod
     def from_yaml(
@@ -330,6 +331,7 @@ class ScalableSession:
         self.run_dir = self._settings.runs_dir / self.run_id if self._settings.telemetry else None
         with contextlib.ExitStack() as undo:
             recorder = Recorder(self.run_dir)
+            recorder.listeners = self._listeners
             undo.push(lambda _kind, error, _trace: recorder.finish(_status_of(error), {}))
             self._write_facts(recorder, plan)
             spec = fitted
@@ -365,6 +367,19 @@ class ScalableSession:
     def progress(self) -> tuple[TagProgress, ...]:
         """Return how far the run is, by tag; empty when it is not under way."""
         return () if self._run is None else self._run.progress()
+
+    def listen(self, listener: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """Hear of everything that the run records, as it happens, also where telemetry is off.
+
+        Parameters
+        ----------
+        listener : callable
+            Given the name of the file without its ending, such as ``"scaling"`` or
+            ``"workers"``, and the record (the reference of telemetry has their fields). It is
+            called in the thread that made the record, often the scheduler's: it must return
+            at once and raise nothing.
+        """
+        self._listeners.append(listener)
 
     def record_artifact(self, name: str, path: str | os.PathLike[str], kind: str = "file", **attributes: Any) -> None:
         """Note a file that the run made.

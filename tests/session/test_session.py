@@ -59,6 +59,18 @@ def test_work_comes_back_from_the_pool_that_the_tag_names(threads: ScalableSessi
     assert client.worker_count("simulate") + client.worker_count("postprocess") == 3
 
 
+@pytest.mark.parametrize("telemetry", ["on", "off"])
+def test_a_listener_hears_of_workers_tasks_and_decisions_as_they_happen(
+    manifest: Write, monkeypatch: pytest.MonkeyPatch, telemetry: str
+) -> None:
+    monkeypatch.setenv("SCALABLE_TELEMETRY", telemetry)
+    heard: list[tuple[str, str | None]] = []
+    with ScalableSession.from_yaml(manifest(), target="threads") as session:
+        session.listen(lambda file, record: heard.append((file, record.get("event", record.get("outcome")))))
+        session.start().submit(double, 4, tag="simulate").result()
+    assert {("workers", "worker_added"), ("tasks", "completed"), ("workers", "worker_removed")} <= {*heard}
+
+
 def test_each_record_names_task_pool_and_what_the_worker_measured(threads: ScalableSession) -> None:
     client = threads.start()
     client.submit(nap, 0.3, tag="simulate", features={"size": 3}).result()

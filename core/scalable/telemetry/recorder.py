@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -69,6 +69,8 @@ class Recorder:
 
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
+        self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
+        """Each is given every record with the name of its file, in the thread that made it: it must not wait."""
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -86,6 +88,8 @@ class Recorder:
 
     def append(self, file: str, record: Mapping[str, Any]) -> None:
         """Add one line to ``<file>.jsonl``; returns at once, from any thread."""
+        for listener in self.listeners:
+            listener(file, record)
         if self._thread is not None:
             # Text at once: thousands of waiting dictionaries would be walked by each garbage collection.
             self._queue.put((file, _encode(record)))
