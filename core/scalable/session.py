@@ -134,9 +134,51 @@ class ScalableSession:
         ManifestError
             If the manifest cannot be used, with all that is wrong with it.
         """
+        return cls._read(path, None, target, objectives, overlay, advise)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        *,
+        name: str = "scalable.yaml",
+        target: str | None = None,
+        objectives: Mapping[str, float] | None = None,
+        overlay: str | os.PathLike[str] | None = None,
+        advise: bool | None = None,
+    ) -> Self:
+        """Read a manifest that is no file, as :meth:`from_yaml` reads one.
+
+        Parameters
+        ----------
+        text : str
+            What it says.
+        name : str
+            What messages call it.
+        target, objectives, overlay, advise
+            As for :meth:`from_yaml`.
+
+        Raises
+        ------
+        ManifestError
+            If the manifest cannot be used, with all that is wrong with it.
+        """
+        return cls._read(name, text, target, objectives, overlay, advise)
+
+    @classmethod
+    def _read(
+        cls,
+        path: str | os.PathLike[str] | None,
+        text: str | None,
+        target: str | None,
+        objectives: Mapping[str, float] | None,
+        overlay: str | os.PathLike[str] | None,
+        advise: bool | None,
+    ) -> Self:
         settings = Settings.from_environ()
         manifest = load(
             settings.manifest if path is None else path,
+            text=text,
             target=target or settings.target,
             overlay=None if overlay is None else os.fspath(overlay),
             catalogue=registry.catalogue,

@@ -158,3 +158,8 @@ def test_an_overlay_may_bring_a_target() -> None:
     text = BASE + "overlays:\n  more:\n    targets:\n      hpc: {provider: slurm}\n"
     assert read(text, target="hpc", overlay="more").target == "hpc"
     assert codes(text, target="hpc") == ["E_UNKNOWN_TARGET"]
+
+
+def test_tags_that_name_a_pool_of_other_targets_only_are_known() -> None:
+    assert read(TEXT, target="local").tags_elsewhere == {"c": ("big",), "extra": ("big",)}
+    assert read(TEXT, target="big").tags_elsewhere == {"a": ("local",), "b": ("local",)}

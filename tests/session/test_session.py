@@ -59,6 +59,13 @@ def test_work_comes_back_from_the_pool_that_the_tag_names(threads: ScalableSessi
     assert client.worker_count("simulate") + client.worker_count("postprocess") == 3
 
 
+def test_a_manifest_may_be_text_and_its_problems_are_told_by_its_name_and_line() -> None:
+    session = ScalableSession.from_text(MANIFEST, target="threads", name="block yields")
+    assert session.spec.target == "threads"
+    with pytest.raises(ManifestInvalid, match=r"block yields:\d+:\d+.* nothere"):
+        ScalableSession.from_text(MANIFEST + "nothere: 1\n", name="block yields", target="threads")
+
+
 @pytest.mark.parametrize("telemetry", ["on", "off"])
 def test_a_listener_hears_of_workers_tasks_and_decisions_as_they_happen(
     manifest: Write, monkeypatch: pytest.MonkeyPatch, telemetry: str

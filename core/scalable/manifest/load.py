@@ -36,6 +36,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     single_target: bool = False,
     objectives: Mapping[str, float] | None = None,
+    text: str | None = None,
 ) -> Manifest:
     """Read and validate a manifest.
 
@@ -43,6 +44,8 @@ def load(
     ----------
     path : path
         The file.
+    text : str, optional
+        What it says, where it is no file; ``path`` is then its name in messages.
     target : str, optional
         The target that is to run; its variables must be set.
     overlay : str, optional
@@ -66,7 +69,7 @@ def load(
     """
     file = os.fspath(path)
     environ = os.environ if environ is None else environ
-    root, issues = parse(read(Path(file)), file)
+    root, issues = parse(read(Path(file)) if text is None else text, file)
     if overlay is not None and is_overlay_file(overlay, root):
         root, found = with_overlay_file(root, overlay)
         issues += found
@@ -76,17 +79,33 @@ def load(
     issues += [*chosen_issues, *overlay_issues]
     parts = parts_of(_with_overlay(root, in_force), target, catalogue, environ)
     scope = Scope(file, target, in_force, tuple(overlays_of(root)), environ, catalogue, parts)
-    views = [
-        validate_view(_with_overlay(root, name), scope, effective=name == in_force)
-        for name in dict.fromkeys((in_force, None, *scope.overlays))
-    ]
-    effective = views[0]
-    issues += [issue for view in views for issue in view.issues]
+    views = {
+        name: validate_view(_with_overlay(root, name), scope, effective=name == in_force)
+        for name in (in_force, None, *scope.overlays)
+    }
+    effective = views[in_force]
+    issues += [issue for view in views.values() for issue in view.issues]
     bounds, bound_issues = _objectives(objectives, effective.root)
     found = _in_order(in_overlay_file(issue, overlay) for issue in (*issues, *bound_issues))
     if any(issue.severity == "error" for issue in found) or effective.document is None:
         raise ManifestInvalid(found)
-    return _manifest(effective, effective.document, scope, bounds, found)
+    manifest = _manifest(effective, effective.document, scope, bounds, found)
+    return replace(manifest, tags_elsewhere=_tags_elsewhere(manifest, views))
+
+
+def _tags_elsewhere(manifest: Manifest, views: Mapping[str | None, View]) -> dict[str, tuple[str, ...]]:
+    here = _pool_tags(manifest.components)
+    found: dict[str, tuple[str, ...]] = {}
+    for target in manifest.targets.values():
+        view = views.get(target.overlay)
+        if target.name != manifest.target and view is not None and view.document is not None:
+            for tag in _pool_tags(view.document.components or {}) - here:
+                found[tag] = (*found.get(tag, ()), target.name)
+    return found
+
+
+def _pool_tags(components: Mapping[str, Component]) -> set[str]:
+    return {tag for name, one in components.items() for tag in (name, *one.tags)}
 
 
 def _manifest(

@@ -94,6 +94,8 @@ class Manifest:
         What is doubtful, but stops nothing.
     fingerprint : str
         SHA-256 of what holds on the chosen target, without secrets.
+    tags_elsewhere : mapping of str to tuple of str
+        Tags that name a pool on other targets only, whose overlays add it, and these targets.
     """
 
     project: Project
@@ -111,6 +113,7 @@ class Manifest:
     positions: Mapping[str, Mark] = field(repr=False, compare=False)
     in_overlay_file: frozenset[str] = field(repr=False, compare=False)
     _resolved: Table = field(repr=False, compare=False)
+    tags_elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def locate(self, path: str) -> tuple[int, int]:
         """Return line and column of a dotted path such as ``components.simulate.tags[0]``.

@@ -184,6 +184,8 @@ class DeploymentSpec:
         The file in which a dotted path stands, where an overlay is a file of its own.
     parts : mapping of str to DeploymentSpec
         The targets that this one is made of, by name, in the order in which it names them.
+    tags_elsewhere : mapping of str to tuple of str
+        Tags that name a pool on other targets of the manifest only, and these targets.
     run_id : str
         Identifier of the run that is being started, by which what it creates is found again;
         empty before.
@@ -209,6 +211,7 @@ class DeploymentSpec:
     run_id: str = ""
     run_dir: Path | None = None
     parts: Mapping[str, DeploymentSpec] = field(default_factory=dict)
+    tags_elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def part(self, target: str) -> DeploymentSpec:
         """Return one of the targets that this one is made of, with what is to run, and which run it is, as here.

@@ -53,6 +53,7 @@ def _of_target(manifest: Manifest, target: str) -> DeploymentSpec:
         price=None if entry.price is None else _price(entry.price),
         locate=manifest.locate,
         file_of=manifest.file_of,
+        tags_elsewhere=manifest.tags_elsewhere,
     )
 
 
