@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scalable.scaling.adaptive_scaler import AdaptiveScaler
     from scalable.scaling.model import ScaleDecision
     from scalable.session import ScalableSession
-    from scalable.telemetry.measure import mark_failed
+    from scalable.telemetry.measure import current_pool, mark_failed
 
 __version__ = "0.1.0"
 
@@ -34,6 +34,7 @@ _HOMES = {
     "ScaleDecision": "scalable.scaling.model",
     "SlurmCluster": "scalable.providers.batch.cluster",
     "TaskGroup": "scalable.planning",
+    "current_pool": "scalable.telemetry.measure",
     "mark_failed": "scalable.telemetry.measure",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "SlurmCluster",
     "TaskGroup",
     "__version__",
+    "current_pool",
     "mark_failed",
 ]
 

@@ -134,7 +134,7 @@ class ScalableSession:
         ManifestError
             If the manifest cannot be used, with all that is wrong with it.
         """
-        return cls._read(path, None, target, objectives, overlay, advise)
+        return cls._read(path, None, target=target, objectives=objectives, overlay=overlay, advise=advise)
 
     @classmethod
     def from_text(
@@ -163,13 +163,14 @@ class ScalableSession:
         ManifestError
             If the manifest cannot be used, with all that is wrong with it.
         """
-        return cls._read(name, text, target, objectives, overlay, advise)
+        return cls._read(name, text, target=target, objectives=objectives, overlay=overlay, advise=advise)
 
     @classmethod
     def _read(
         cls,
         path: str | os.PathLike[str] | None,
         text: str | None,
+        *,
         target: str | None,
         objectives: Mapping[str, float] | None,
         overlay: str | os.PathLike[str] | None,
@@ -200,6 +201,7 @@ class ScalableSession:
         objective: str | None = None,
         policy: str | None = None,
         tasks: Iterable[TaskGroup] | None = None,
+        partial: bool = False,
     ) -> Plan:
         """Return what would be asked of the provider, and what is expected of it.
 
@@ -216,6 +218,9 @@ class ScalableSession:
             With headroom, by medians, or as the manifest says.
         tasks : iterable of TaskGroup, optional
             What is known to run, in place of the manifest's tasks.
+        partial : bool
+            Whether these are only some of what is to run: then the manifest and the latest run
+            tell of the others.
 
         Raises
         ------
@@ -227,7 +232,7 @@ class ScalableSession:
         del dry_run
         if wrong := check_scaling(self.spec):
             raise ManifestInvalid(wrong)
-        return self._make_plan(self._past(), objective, policy, tasks)
+        return self._make_plan(self._past(), objective, policy, tasks, partial=partial)
 
     def _plan_to_start(self) -> Plan:
         """Return the plan of a run that nobody planned; past runs are only read where bounds size its pools."""
@@ -241,6 +246,8 @@ class ScalableSession:
         objective: str | None = None,
         policy: str | None = None,
         tasks: Iterable[TaskGroup] | None = None,
+        *,
+        partial: bool = False,
     ) -> Plan:
         limits = self._provider.limits(self.spec)
         advice = self._take_advice()
@@ -251,6 +258,7 @@ class ScalableSession:
             rates=provider_rates(self._provider, advice.spec),
             threads={shape.name: shape.threads for shape in self._provider.shapes(advice.spec)},
             tasks=tasks,
+            partial=partial,
         )
         return make_plan(
             advice.spec,

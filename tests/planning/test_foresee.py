@@ -47,6 +47,23 @@ def test_hints_are_taken_as_they_are() -> None:
     assert found.workload.known
 
 
+def test_what_is_known_of_a_run_so_far_is_joined_by_what_is_expected_of_the_rest() -> None:
+    tasks = (
+        TaskSpec("simulate", "demeter", count=9, duration_s=20),
+        TaskSpec("rank", "postprocess", count=1, duration_s=5, after=("simulate",)),
+    )
+    known = [TaskGroup("simulate", "demeter", 12), TaskGroup("check", "demeter", 2, after=("simulate",))]
+    groups = {one.name: one for one in foresee(spec(*tasks), 4, tasks=known, partial=True).workload.groups}
+    assert {name: (one.count, one.after) for name, one in groups.items()} == {
+        "simulate": (12, ()),
+        "check": (2, ("simulate",)),
+        "rank": (1, ("simulate",)),
+    }
+    assert groups["simulate"].mean_s == pytest.approx(20, rel=0.02)
+    fewer = foresee(spec(*tasks), 4, tasks=[TaskGroup("simulate", "demeter", 1)], partial=True)
+    assert {one.name: one.count for one in fewer.workload.groups} == {"simulate": 9, "rank": 1}
+
+
 def test_past_runs_go_before_hints_and_fill_in_how_many_there_are(tmp_path: Path) -> None:
     run(tmp_path, [{"s": 3.0}] * 5)
     run(tmp_path, [{"s": 4.0}] * 7, number=1)

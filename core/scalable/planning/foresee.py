@@ -92,6 +92,7 @@ def foresee(
     rates: Mapping[str, Rate | None] | None = None,
     threads: Mapping[str, int] | None = None,
     tasks: Iterable[TaskGroup] | None = None,
+    partial: bool = False,
 ) -> Foresight:
     """Return what a run will have to do, and with which workers.
 
@@ -109,6 +110,8 @@ def foresee(
         Tasks that a worker runs at a time, by pool; default is 1.
     tasks : iterable of TaskGroup, optional
         What an engine knows to run, in place of what the manifest says.
+    partial : bool
+        Whether these are some of it only, so that the manifest and the latest run tell of more.
 
     Raises
     ------
@@ -116,7 +119,9 @@ def foresee(
         If tasks wait for each other in a circle.
     """
     memory = _Memory.of(past, spec)
-    given = _from_manifest(spec, memory, threads or {}) if tasks is None else list(tasks)
+    given = list(tasks or ())
+    if tasks is None or partial:
+        given = _joined(given, _from_manifest(spec, memory, threads or {}))
     notes: list[str] = []
     groups = [_complete(group, spec.tasks.get(group.name), memory, maximum, notes) for group in given]
     workload = Workload.of(groups, known=not notes)
@@ -179,6 +184,16 @@ def _among(values: Any, wanted: Sequence[int]) -> Any:
     import numpy as np  # noqa: PLC0415  (only those who look back have arrays)
 
     return np.isin(values, wanted)
+
+
+def _joined(known: Sequence[TaskGroup], expected: Sequence[TaskGroup]) -> list[TaskGroup]:
+    """Return what is expected with what is known in its place; more of a kind may be to come."""
+    rest = {group.name: group for group in expected}
+    joined = []
+    for group in known:
+        same = rest.pop(group.name, None)
+        joined.append(group if same is None else replace(group, count=max(group.count, same.count)))
+    return [*joined, *rest.values()]
 
 
 def _from_manifest(spec: DeploymentSpec, memory: _Memory, threads: Mapping[str, int]) -> list[TaskGroup]:

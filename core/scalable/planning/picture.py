@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Final
 
+from scalable import svg
 from scalable.errors import PlanError
 from scalable.planning.plan import Plan
 from scalable.units import format_duration
@@ -17,8 +17,6 @@ __all__ = ["check_picture", "draw_front"]
 _WIDTH: Final = 720
 _HEIGHT: Final = 480
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 30, 50, 70
-_INK: Final = "#1c1c28"
-_GREY: Final = "#767686"
 _LINE: Final = "#3465a4"
 _OWN: Final = "#cc4400"
 
@@ -54,7 +52,7 @@ def draw_front(plan: Plan, path: Path) -> None:
     if len(plan.front) < 2 or plan.time_s is None or plan.cost is None:
         raise PlanError("there are no choices to draw: name an objective, and more of the tasks or of the limits")
     try:
-        path.write_text(_svg(plan), encoding="utf-8")
+        path.writesvg.text(_svg(plan), encoding="utf-8")
     except OSError as error:
         raise PlanError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -73,23 +71,19 @@ def _svg(plan: Plan) -> str:
     title = f"{plan.origin.project}, target {plan.origin.target}: {plan.objective} ({plan.policy})"
     workers = ", ".join(f"{count} {name}" for name, count in plan.counts.items())
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        _text(_LEFT, 28, title, size=15),
+        svg.text(_LEFT, 28, title, size=15),
         *_axis_below(_ticks(times), across),
         *_axis_left(_ticks(costs), up),
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 20, "time", anchor="middle"),
-        f'<g transform="rotate(-90 22 {_HEIGHT / 2})">{_text(22, _HEIGHT / 2, unit, anchor="middle")}</g>',
+        svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 20, "time", anchor="middle"),
+        f'<g transform="rotate(-90 22 {_HEIGHT / 2})">{svg.text(22, _HEIGHT / 2, unit, anchor="middle")}</g>',
         f'<polyline points="{line}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>',
         *dots,
         _bar(across(plan.time_s.low), y, across(plan.time_s.high), y),
         _bar(x, up(plan.cost.low), x, up(plan.cost.high)),
         _dot(x, y, 6, _OWN),
-        _text(min(x + 10, _WIDTH - _RIGHT - 8 * len(workers)), y - 10, workers, colour=_OWN),
-        "</svg>",
+        svg.text(min(x + 10, _WIDTH - _RIGHT - 8 * len(workers)), y - 10, workers, colour=_OWN),
     ]
-    return "\n".join(parts) + "\n"
+    return svg.page(_WIDTH, _HEIGHT, title, parts)
 
 
 def _scale(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
@@ -109,21 +103,15 @@ def _ticks(values: Sequence[float]) -> list[float]:
 
 def _axis_below(ticks: Sequence[float], place: Callable[[float], float]) -> list[str]:
     bottom = _HEIGHT - _BOTTOM
-    lines = [f'<line x1="{_LEFT}" y1="{bottom}" x2="{_WIDTH - _RIGHT}" y2="{bottom}" stroke="{_GREY}"/>']
+    lines = [svg.line(_LEFT, bottom, _WIDTH - _RIGHT, bottom)]
     labels = ((place(tick), format_duration(tick)) for tick in ticks)
-    return lines + [_text(x, bottom + 20, label, anchor="middle", colour=_GREY, size=11) for x, label in labels]
+    return lines + [svg.text(x, bottom + 20, label, anchor="middle", colour=svg.GREY, size=11) for x, label in labels]
 
 
 def _axis_left(ticks: Sequence[float], place: Callable[[float], float]) -> list[str]:
-    lines = [f'<line x1="{_LEFT}" y1="{_TOP}" x2="{_LEFT}" y2="{_HEIGHT - _BOTTOM}" stroke="{_GREY}"/>']
+    lines = [svg.line(_LEFT, _TOP, _LEFT, _HEIGHT - _BOTTOM)]
     labels = ((place(tick) + 4, f"{tick:.3g}") for tick in ticks)
-    return lines + [_text(_LEFT - 8, y, label, anchor="end", colour=_GREY, size=11) for y, label in labels]
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str = _INK, size: int = 13) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{escape(text)}</text>'
-    )
+    return lines + [svg.text(_LEFT - 8, y, label, anchor="end", colour=svg.GREY, size=11) for y, label in labels]
 
 
 def _dot(x: float, y: float, radius: int, colour: str) -> str:
@@ -131,4 +119,4 @@ def _dot(x: float, y: float, radius: int, colour: str) -> str:
 
 
 def _bar(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{_OWN}" stroke-width="1.5"/>'
+    return svg.line(x1, y1, x2, y2, colour=_OWN, width=1.5)

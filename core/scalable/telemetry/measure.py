@@ -13,6 +13,7 @@ import contextlib
 import functools
 import inspect
 import os
+import re
 import resource
 import sys
 import threading
@@ -31,7 +32,7 @@ from distributed.protocol.pickle import dumps, loads
 from scalable.errors import TaskError
 from scalable.telemetry.board import Board
 
-__all__ = ["MEASURE", "TOPIC", "Measured", "Measurement", "mark_failed", "measured", "use_board"]
+__all__ = ["MEASURE", "TOPIC", "Measured", "Measurement", "current_pool", "mark_failed", "measured", "pool_of", "use_board"]
 
 MEASURE: Final = "scalable"
 """Key under which a task's measurement travels in the metadata that Dask sends with a result."""
@@ -40,6 +41,7 @@ TOPIC: Final = "scalable-attempt-failed"
 """Dask event topic of failed attempts: Dask sends no metadata with an error."""
 
 _SAMPLE_INTERVAL_S = 0.1
+_NUMBER = re.compile(r"-\d+(~-\d+)?$")
 _LINUX = sys.platform == "linux"
 
 
@@ -149,6 +151,25 @@ def mark_failed(error: BaseException) -> None:
         What it failed of.
     """
     _current.failure = error
+
+
+def pool_of(worker: str) -> str:
+    """Return the pool of a worker from the worker's name.
+
+    Examples
+    --------
+    >>> pool_of("gcam-2025-7"), pool_of("gcam-2025-7~-1")
+    ('gcam-2025', 'gcam-2025')
+    """
+    return _NUMBER.sub("", worker)
+
+
+def current_pool() -> str | None:
+    """Return the pool whose worker runs the task that asks; ``None`` outside of tasks."""
+    try:
+        return pool_of(str(get_worker().name))
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from scalable.telemetry.measure import MEASURE, TOPIC
+from scalable.telemetry.measure import MEASURE, TOPIC, pool_of
 from scalable.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -27,21 +27,9 @@ ATTEMPT_LOST: Final = "scalable-attempt-lost"
 
 # The label of which a task takes as many as it uses of its worker's threads.
 _THREADS: Final = "threads"
-_NUMBER = re.compile(r"-\d+(~-\d+)?$")
 _MORE = re.compile(r"[@+]")  # another target than the run's, or larger workers
 
 Outcome = Literal["completed", "failed", "cancelled", "lost"]
-
-
-def pool_of(worker: str) -> str:
-    """Return the pool of a worker from the worker's name.
-
-    Examples
-    --------
-    >>> pool_of("gcam-2025-7"), pool_of("gcam-2025-7~-1")
-    ('gcam-2025', 'gcam-2025')
-    """
-    return _NUMBER.sub("", worker)
 
 
 @dataclass(slots=True)
