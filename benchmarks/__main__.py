@@ -17,6 +17,7 @@ BENCHMARKS = (
     "scaling_tick",
     "scaling",
     "scaling_live",
+    "prefect",
 )
 
 

@@ -12,6 +12,7 @@ from distributed.scheduler import KilledWorker
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Crashed, Pending
 
+from scalable.errors import TaskOutOfMemory
 from scalable_prefect import compat
 from scalable_prefect.backends import Backend, in_process
 from scalable_prefect.futures import DaskFuture, ScalableFuture
@@ -19,7 +20,7 @@ from scalable_prefect.ledger import WorkerDied, lost_message
 from scalable_prefect.parcel import Parcel
 from scalable_prefect.reports import Reporter
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "take_all"]
 
 _SMALL_BYTES = 64 * 1024
 """Final states up to this size come at once: then no worker's death can lose them."""
@@ -29,6 +30,7 @@ _SMALL_BYTES = 64 * 1024
 class _Loss:
     key: str
     lost: int
+    memory: str
 
 
 _Item: TypeAlias = "DaskFuture | _Loss"
@@ -65,9 +67,9 @@ class Collector:
         """Return the task runs that have not ended."""
         return list(self._pending.values())
 
-    def note_loss(self, *, key: str, lost: int) -> None:
+    def note_loss(self, *, key: str, lost: int, memory: str = "") -> None:
         """Hear of a worker that died under a task; from any thread."""
-        self._ended.put(_Loss(key, lost))
+        self._ended.put(_Loss(key, lost, memory))
 
     def settle(
         self,
@@ -117,21 +119,26 @@ class Collector:
         self._thread.join()
 
     def _run(self) -> None:
-        while (batch := _take_all(self._ended)) is not None:
-            finished: list[DaskFuture] = []
-            for item in batch:
-                if isinstance(item, _Loss):
-                    self._lost(item)
-                elif _key(item) not in self._pending:
-                    continue
-                elif item.status == "finished":
-                    finished.append(item)
-                else:
-                    self._failed(item)
-            try:
-                self._finished(finished)
-            except Exception as error:  # noqa: BLE001  (the scheduler may be gone; nobody may wait for ever)
-                self._all_crashed(finished, error)
+        while (batch := take_all(self._ended)) is not None:
+            self._sort_out(batch)
+            # What waits for the next must not hold on to task runs that are over.
+            del batch
+
+    def _sort_out(self, batch: list[_Item]) -> None:
+        finished: list[DaskFuture] = []
+        for item in batch:
+            if isinstance(item, _Loss):
+                self._lost(item)
+            elif _key(item) not in self._pending:
+                continue
+            elif item.status == "finished":
+                finished.append(item)
+            else:
+                self._failed(item)
+        try:
+            self._finished(finished)
+        except Exception as error:  # noqa: BLE001  (the scheduler may be gone; nobody may wait for ever)
+            self._all_crashed(finished, error)
 
     def _finished(self, finished: list[DaskFuture]) -> None:
         if not finished:
@@ -184,10 +191,12 @@ class Collector:
             state = _crashed("The scheduler has dropped this task run.")
         else:
             error = dask.exception()
-            if not isinstance(error, KilledWorker):
+            if not isinstance(error, KilledWorker | TaskOutOfMemory):
                 state = compat.crashed(error)
-            elif error.task == dask.key:
+            elif isinstance(error, KilledWorker) and error.task == dask.key:
                 state = _crashed(lost_message(1, str(error.last_worker.name)))
+            elif isinstance(error, TaskOutOfMemory) and f"'{dask.key}'" in str(error):
+                state = _crashed(lost_message(1, memory=str(error)))
             else:
                 state = Pending(name="NotReady", message="Upstream task run did not reach a 'COMPLETED' state.")
         self.settle(future, state, report=True)
@@ -196,7 +205,7 @@ class Collector:
         future = self._pending.get(loss.key)
         if future is None:
             return
-        message = lost_message(loss.lost)
+        message = lost_message(loss.lost, memory=loss.memory)
         if loss.lost <= future.retries:
             self._reporter.logger.warning("Task run of %s: %s It runs again.", future.name, message)
         else:
@@ -211,8 +220,8 @@ def _key(dask: DaskFuture) -> str:
     return str(dask.key)
 
 
-def _take_all(queue: SimpleQueue[_Item | None]) -> list[_Item] | None:
-    """Wait for something and return all there is; ``None`` at the end."""
+def take_all(queue: SimpleQueue[Any]) -> list[Any] | None:
+    """Wait for something and return all there is; ``None`` at the end, which ``None`` in the queue is."""
     first = queue.get()
     if first is None:
         return None

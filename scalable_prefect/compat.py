@@ -12,20 +12,24 @@ import contextvars
 import copy
 import logging
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+import cloudpickle  # type: ignore[import-untyped]
 import httpx
 import prefect
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, TagsContext, TaskRunContext
 from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.flows import Flow
-from prefect.settings import Profile, Settings
+from prefect.results import ResultStore, default_cache
+from prefect.settings import PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED, Profile, Settings
 from prefect.tasks import Task
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 try:
     from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
+    from prefect._internal.concurrency.cancellation import shield as shielded
+    from prefect._internal.engine import resolve_custom_task_run_name
     from prefect._internal.states import exception_to_crashed_state_sync
     from prefect._internal.uuid7 import uuid7
     from prefect.context import (
@@ -44,7 +50,7 @@ try:
     )
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
-    from prefect.task_engine import run_task_async, run_task_sync
+    from prefect.task_engine import TaskRunTimeoutError, run_task_async, run_task_sync
     from prefect.utilities.engine import collect_task_run_inputs_sync
 except ImportError as error:
     raise ImportError(
@@ -53,22 +59,31 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Built",
+    "TaskRunTimeoutError",
     "adopt_api_url",
+    "begun_task_run",
+    "build",
     "collect_inputs",
     "crashed",
+    "custom_run_name",
     "drain_services",
     "engine_client",
+    "hush_timeout_warning",
     "new_task_run_id",
     "raise_if_flow_run_suspension_requested",
     "report_state",
     "run_engine",
+    "shielded",
     "static_context",
     "stored_state",
+    "supervised",
     "task_context",
     "without_body",
 ]
 
 _API_URL = "PREFECT_API_URL"
+_LOOK_AGAIN_S = 0.25
 
 
 def new_task_run_id() -> UUID:
@@ -79,6 +94,12 @@ def new_task_run_id() -> UUID:
 def crashed(error: BaseException) -> State[Any]:
     """Return the state that Prefect gives to what failed outside the user's code."""
     return exception_to_crashed_state_sync(error)
+
+
+def custom_run_name(task: Task[Any, Any], parameters: dict[str, Any]) -> str:
+    """Return what a task that names its runs itself calls one of them."""
+    name: str = resolve_custom_task_run_name(task, parameters)
+    return name
 
 
 def collect_inputs(
@@ -140,6 +161,46 @@ def task_context(task: Task[Any, Any], task_run_id: UUID, dependencies: dict[str
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What task runs share on a worker, built but once as far as the engine only reads it.
+
+    Building all of it for each task run takes as long as the rest of what is done here for one.
+    """
+
+    settings: SettingsContext
+    flow: Any
+    result_store: ResultStore | None
+    written_to: bytes
+
+    def settings_context(self) -> SettingsContext:
+        """Return the settings in a context that a task run can enter; they are valid already."""
+        return SettingsContext.model_construct(profile=self.settings.profile, settings=self.settings.settings)
+
+    def flow_run_context(self) -> dict[str, Any]:
+        """Return the flow run's part of the context, as plain data; what the engine writes into is new."""
+        if not self.written_to:
+            return {}
+        context: dict[str, Any] = {**pickle.loads(self.written_to), "flow": self.flow}  # noqa: S301  (made below)
+        if self.result_store is not None:
+            # With a cache of its own: that of all would hold the results of a thousand task runs.
+            context["result_store"] = self.result_store.model_copy(update={"cache": default_cache()})
+        return context
+
+
+def build(context: bytes) -> Built:
+    """Build what task runs share from :func:`static_context`, pickled."""
+    plain: dict[str, Any] = pickle.loads(context)  # noqa: S301  (from our own runner)
+    settings = SettingsContext(**plain["settings_context"])
+    flow_run: dict[str, Any] = plain.get("flow_run_context") or {}
+    store = flow_run.pop("result_store", None)
+    flow = flow_run.pop("flow", None)
+    if isinstance(store, dict):
+        with SettingsContext(profile=settings.profile, settings=settings.settings):
+            store = ResultStore(**store)
+    return Built(settings, flow, store, cloudpickle.dumps(flow_run) if flow_run else b"")
+
+
 _clients = threading.local()
 
 
@@ -162,9 +223,25 @@ def engine_client(profile: Profile, settings: Settings) -> Iterator[SyncPrefectC
 
 
 def _open_client(profile: Profile, settings: Settings) -> SyncClientContext:
-    with SettingsContext(profile=profile, settings=settings):
+    # The flow's process has compared versions; an API that is away for a while must not fail tasks, which need it not.
+    unasked = settings.copy_with_update(updates={PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False})
+    with SettingsContext(profile=profile, settings=unasked):
         # Entered for good: it would close the client when it is left.
         return SyncClientContext().__enter__()
+
+
+def hush_timeout_warning() -> None:
+    """Keep Prefect from saying that timeouts cannot interrupt tasks in threads: ours do."""
+    logging.getLogger("prefect.task_runs").addFilter(_enforced)
+
+
+def _enforced(record: logging.LogRecord) -> bool:
+    return not record.msg.startswith("Timeout of %s seconds configured for this task") or not _timeout_is_ours()
+
+
+def _timeout_is_ours() -> bool:
+    context = TaskRunContext.get()
+    return context is not None and getattr(context.task.fn, "enforces_timeout", False) is True
 
 
 def run_engine(
@@ -177,6 +254,19 @@ def run_engine(
         else:
             state = run_task_sync(task, return_type="state", **arguments)
     return cast("State[Any]", state)
+
+
+def begun_task_run(client: SyncPrefectClient, task_run_id: UUID, patience_s: float = 2.0) -> TaskRun | None:
+    """Return a task run as the API knows it, if it tells of its first try within some seconds."""
+    give_up = time.monotonic() + patience_s
+    while True:
+        with contextlib.suppress(PrefectException, httpx.HTTPError):
+            run = client.read_task_run(task_run_id)
+            if run.run_count and run.state is not None and not run.state.is_final():
+                return run
+        if time.monotonic() > give_up:
+            return None
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def stored_state(client: SyncPrefectClient, task_run_id: UUID) -> State[Any] | None:
@@ -199,38 +289,34 @@ def adopt_api_url(url: str | None) -> None:
         refresh_global_settings_context()
 
 
+def supervised() -> bool:
+    """Return whether another process, such as a Prefect worker's, ends this one when its flow run is cancelled."""
+    return os.environ.get("PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS", "true").lower() != "true"
+
+
 def drain_services(timeout_s: float) -> None:
     """Send what Prefect holds back of events and logs, in a process that is about to end."""
     # It warns that it is still sending whenever something is left to send.
     logging.getLogger(EventsWorker.__name__).setLevel(logging.ERROR)
-    EventsWorker.drain_all(timeout=timeout_s, at_exit=False)
-    APILogWorker.drain_all(timeout=timeout_s, at_exit=False)
+    give_up = time.monotonic() + timeout_s
+    for service in (EventsWorker, APILogWorker):
+        service.drain_all(timeout=max(0.1, give_up - time.monotonic()), at_exit=False)
 
 
-def report_state(settings: SettingsContext, task_run_id: UUID, state: State[Any], patience_s: float = 5.0) -> bool:
+def report_state(settings: SettingsContext, task_run_id: UUID, state: State[Any]) -> bool:
     """Tell the API what became of a task run whose own process cannot.
-
-    Parameters
-    ----------
-    patience_s : float
-        Seconds to wait for a task run that the API does not know yet.
 
     Returns
     -------
     bool
-        Whether the API knows the task run: one that never began is not known.
+        Whether the API knows the task run. Its own events may still be on their way, as the server
+        records them in batches; and one that never began is never known.
     """
-    give_up = time.monotonic() + patience_s
     with SettingsContext(profile=settings.profile, settings=settings.settings), get_client(sync_client=True) as client:
-        while True:
-            try:
-                client.set_task_run_state(task_run_id, state, force=True)
-            except PrefectHTTPStatusError as error:
-                if error.response.status_code != httpx.codes.NOT_FOUND:
-                    raise
-                # Its own events may still be on their way: the server records them in batches.
-                if time.monotonic() > give_up:
-                    return False
-                time.sleep(0.25)
-            else:
-                return True
+        try:
+            client.set_task_run_state(task_run_id, state, force=True)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return False
+    return True

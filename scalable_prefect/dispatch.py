@@ -6,54 +6,31 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext, SettingsContext
 from prefect.flows import Flow
 
 from scalable.errors import ScalableError, TaskError
 from scalable_prefect import compat, worker
-from scalable_prefect.backends import Backend, RunStatus
-from scalable_prefect.collect import Collector
+from scalable_prefect.backends import Backend, DaskClient, RunStatus, Submission
+from scalable_prefect.collect import Collector, take_all
 from scalable_prefect.futures import DaskFuture, ScalableFuture
 from scalable_prefect.parcel import Parcel, dumps
+from scalable_prefect.publish import Story
 from scalable_prefect.reports import AnyLogger, Reporter
+from scalable_prefect.watch import conclude
 
-__all__ = ["Dispatcher", "Submission"]
+__all__ = ["Dispatcher"]
 
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A task run that is ready to be sent.
-
-    Attributes
-    ----------
-    payload : bytes
-        The call, with references to what ``upstreams`` lists.
-    digest : str
-        Name of what it shares with others.
-    tag : str or None
-        Which pool it asks for.
-    priority : int
-        Greater is earlier.
-    capabilities : mapping of str to float or None
-        What it requires besides.
-    features : mapping or None
-        What is known of its input, for telemetry.
-    """
-
-    future: ScalableFuture[Any]
-    payload: bytes
-    upstreams: list[ScalableFuture[Any]]
-    digest: str
-    tag: str | None
-    priority: int = 0
-    capabilities: Mapping[str, float] | None = None
-    features: Mapping[str, Any] | None = None
+_QUIET_S = 0.2
+_PATIENCE_S = 2.0
+_MOST_AT_ONCE = 500
+"""Task runs in one graph: a longer one would make those wait that come after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +55,17 @@ class Dispatcher:
         For reports to the API.
     logger : Logger or LoggerAdapter
         Whom to tell what happens.
+    flow_run : FlowRun, optional
+        Whose they are; Prefect's UI is told of its pools.
     """
 
-    def __init__(self, backend: Backend, settings: SettingsContext, logger: AnyLogger) -> None:
+    def __init__(
+        self, backend: Backend, settings: SettingsContext, logger: AnyLogger, flow_run: FlowRun | None = None
+    ) -> None:
         self.backend = backend
+        self._story = Story(flow_run, settings, logger, self._cancelled_outside)
+        self._was_cancelled = False
+        self._closed = threading.Event()
         self._logger = logger
         self._reporter = Reporter(settings, logger)
         self._collector = Collector(backend, self._reporter)
@@ -91,6 +75,8 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._broken: Exception | None = None
         self._stopped = False
+        self._wanted = threading.Event()
+        self._opened = threading.Event()
         self._sender = threading.Thread(target=self._send_all, name="scalable-prefect-send", daemon=True)
         self._sender.start()
 
@@ -116,13 +102,30 @@ class Dispatcher:
         ScalableError
             If nothing can be sent any more.
         """
+        if submission.held:
+            held = submission.held
+            submission.future.add_done_callback(lambda _: self._let_go(held))
         with self._lock:
-            if self._broken is not None:
-                raise self._broken
-            if self._stopped:
-                raise ScalableError("the task runner was cancelled; it takes no more tasks")
-            self._collector.expect(submission.future)
-            self._outbox.put(submission)
+            if self._broken is None and not self._stopped:
+                self._collector.expect(submission.future)
+                self._outbox.put(submission)
+                return
+        self._let_go(submission.held)
+        raise self._broken or ScalableError("the task runner was cancelled; it takes no more tasks")
+
+    def dask(self) -> DaskClient:
+        """Return the Dask client, once there is one.
+
+        Raises
+        ------
+        ScalableError
+            If the pools cannot be started.
+        """
+        self._wanted.set()
+        self._opened.wait()
+        if self._broken is not None:
+            raise self._broken
+        return self.backend.dask
 
     def fetch(self, dask: DaskFuture) -> State[Any]:
         """Bring a final state that has stayed with a worker."""
@@ -149,7 +152,30 @@ class Dispatcher:
             with self._lock:
                 first, self._stopped = not self._stopped, True
             if first:
-                self._close(status)
+                try:
+                    self._close(status)
+                finally:
+                    self._closed.set()
+
+    def conclude(self, flow_run: FlowRun | None) -> None:
+        """Wait until all is closed, whoever does it, and make a flow run Cancelled that somebody cancelled in the UI.
+
+        Parameters
+        ----------
+        flow_run : FlowRun or None
+            As the engine has it, after the flow has ended.
+        """
+        self._closed.wait()
+        state = flow_run.state if flow_run is not None else None
+        if flow_run is None or state is None:
+            return
+        if state.is_cancelling() or (self._was_cancelled and not state.is_completed()):
+            conclude(flow_run, self._story.settings, self._logger)
+
+    def _cancelled_outside(self) -> None:
+        self._was_cancelled = True
+        self._logger.info("The flow run was cancelled: its task runs and workers are ended")
+        self.stop("cancelled")
 
     def _close(self, status: RunStatus | None) -> None:
         with contextlib.ExitStack() as stack:
@@ -160,14 +186,45 @@ class Dispatcher:
             self._outbox.put(None)
             self._sender.join()
 
+    def _let_go(self, held: Sequence[str]) -> None:
+        if self.backend.keeper is not None:
+            self.backend.keeper.release(held)
+
     def _send_all(self) -> None:
+        first = self._first() if self.backend.plans else []
         try:
-            self.backend.open(self._collector.note_loss)
+            self.backend.open(self._collector.note_loss, first, self._story)
         except Exception as error:  # noqa: BLE001  (a provider may raise anything; whoever waits hears of it)
             self._give_up(error)
-        while (submission := self._outbox.get()) is not None:
-            if self._broken is None and not self._stopped:
-                self._send(submission)
+        self._opened.set()
+        batch: list[Submission] | None = first
+        del first
+        while batch is not None:
+            self._send_batch(batch)
+            # What waits for the next must not hold on to task runs that are over.
+            del batch
+            batch = take_all(self._outbox)
+
+    def _send_batch(self, batch: Sequence[Submission]) -> None:
+        for alike in _alike(batch):
+            self._send(alike)
+
+    def _first(self) -> list[Submission]:
+        """Return what is submitted in one go at the start, for a plan to know of it."""
+        give_up = time.monotonic() + _PATIENCE_S
+        first: list[Submission] = []
+        while time.monotonic() < give_up or not first:
+            try:
+                submission = self._outbox.get(timeout=_QUIET_S)
+            except Empty:
+                if first or self._wanted.is_set():
+                    break
+                continue
+            if submission is None:
+                self._outbox.put(None)
+                break
+            first.append(submission)
+        return first
 
     def _give_up(self, error: Exception) -> None:
         self._logger.error("The pools could not be started: %s", error)
@@ -176,25 +233,19 @@ class Dispatcher:
         for future in self._collector.pending():
             self._collector.settle(future, compat.crashed(error))
 
-    def _send(self, submission: Submission) -> None:
-        future = submission.future
+    def _send(self, alike: Sequence[Submission]) -> None:
+        if self._broken is not None or self._stopped:
+            return
         try:
-            self._publish(submission.digest)
-            dask = self.backend.submit(
-                future,
-                submission.payload,
-                [upstream.argument() for upstream in submission.upstreams],
-                submission.digest,
-                tag=submission.tag,
-                priority=submission.priority,
-                capabilities=submission.capabilities,
-                features=submission.features,
-            )
+            self._publish(alike[0].digest)
+            sent = self.backend.submit(alike)
         except Exception as error:  # noqa: BLE001  (this thread serves all others too)
-            self._collector.settle(future, compat.crashed(error))
+            for submission in alike:
+                self._collector.settle(submission.future, compat.crashed(error))
         else:
-            future.bind(dask)
-            self._collector.watch(dask)
+            for submission, dask in zip(alike, sent, strict=True):
+                submission.future.bind(dask)
+                self._collector.watch(dask)
 
     def _publish(self, digest: str) -> None:
         """Ship what task runs share to all workers, now and later, unless it is there."""
@@ -202,9 +253,31 @@ class Dispatcher:
             return
         context = next((one for one in tuple(self._contexts.values()) if one.digest == digest), None)
         if context is not None:
-            shared = worker.Shared(digest, context.data, context.api_url, worker.process_id(), self.backend.guide)
+            shared = worker.Shared(
+                digest,
+                context.data,
+                context.api_url,
+                worker.process_id(),
+                self.backend.guide,
+                profiled=self.backend.profiled,
+            )
             self.backend.dask.register_plugin(worker.SharedPlugin(shared))
         self._published.add(digest)
+
+
+def _alike(batch: Iterable[Submission]) -> Iterator[list[Submission]]:
+    """Yield task runs that can be sent as one graph; the order stays."""
+    alike: list[Submission] = []
+    keys: set[str] = set()
+    for submission in batch:
+        fits = alike and submission.kind == alike[0].kind and len(alike) < _MOST_AT_ONCE
+        if alike and (not fits or not keys.isdisjoint(upstream.key for upstream in submission.upstreams)):
+            yield alike
+            alike, keys = [], set()
+        alike.append(submission)
+        keys.add(submission.future.key)
+    if alike:
+        yield alike
 
 
 def _context_of(settings: SettingsContext, flow: FlowRunContext | None) -> _Context:

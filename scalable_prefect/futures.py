@@ -11,6 +11,7 @@ from uuid import UUID
 import distributed
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectDistributedFuture, PrefectFuture, PrefectTaskRunFuture
+from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.states import Crashed
 
 from scalable_prefect import slots
@@ -112,6 +113,10 @@ class ScalableFuture(PrefectTaskRunFuture[R], Generic[R]):
         if not self._done.is_set():
             raise TimeoutError(f"Task run {self.task_run_id} did not complete within {timeout} seconds")
         state: Any = self._settled()
+        if state.is_completed() and isinstance(state.data, ResultRecord):
+            # As the state would say it, but that changes threads.
+            held: R = state.data.result
+            return held
         result: R = state.result(raise_on_failure=raise_on_failure, _sync=True)
         return result
 
@@ -123,8 +128,11 @@ class ScalableFuture(PrefectTaskRunFuture[R], Generic[R]):
                 return
         fn(self)
 
-    # prefect.futures.wait and as_completed look for this name.
-    _add_prefect_done_callback = add_done_callback
+    def _add_prefect_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
+        """As above, for Prefect's ``wait`` and ``as_completed``, which then wait by themselves."""
+        if not self._done.is_set():
+            slots.lent_until(self)
+        self.add_done_callback(fn)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Where a future gets out of this process as itself, it can only ask the API.
@@ -186,6 +194,7 @@ class ScalableFuture(PrefectTaskRunFuture[R], Generic[R]):
 
     def _wait(self, timeout: float | None) -> None:
         if self._done.is_set():
+            slots.reclaim()
             return
         with slots.lent() if timeout != 0 else contextlib.nullcontext():
             if timeout is not None:

@@ -14,6 +14,9 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
+from scalable import ATTEMPT_LOST
+from scalable_prefect import buffers
+
 __all__ = ["LOST", "STARTED", "Ledger", "Verdict", "verdict_on"]
 
 STARTED: Final = "scalable-prefect-started"
@@ -63,8 +66,11 @@ class WorkerDied(Exception):
     """A worker died under a task run, or with its result."""
 
 
-def lost_message(lost: int, worker: str = "") -> str:
-    """Return what is said of a task run whose worker died."""
+def lost_message(lost: int, worker: str = "", memory: str = "") -> str:
+    """Return what is said of a task run whose worker died; ``memory``: what is known of one that ran out of it."""
+    if memory:
+        again = f" It is the last of {lost} workers that died under it." if lost > 1 else ""
+        return f"{memory[0].upper()}{memory[1:]}.{again}"
     which = f"Worker {worker}" if worker else "The worker"
     again = f", the last of {lost}," if lost > 1 else ""
     return f"{which}{again} died while it ran this task: out of memory, preempted or killed."
@@ -83,12 +89,18 @@ class Ledger(SchedulerPlugin):
     async def start(self, scheduler: Any) -> None:
         """Remember the scheduler; called by Dask when the plugin is added."""
         self._scheduler = scheduler
+        buffers.serve(scheduler)
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Note a task run that begins."""
+        """Note a task run that begins, and tell of one that was lost once it is known why."""
         if topic == STARTED:
             known = self._verdicts.get(msg["key"], Verdict())
             self._verdicts[msg["key"]] = replace(known, under_way=True)
+        elif topic == ATTEMPT_LOST and msg["key"] in self._verdicts:
+            memory = msg["error"] if msg["out_of_memory"] else ""
+            self._scheduler.log_event(
+                LOST, {"key": msg["key"], "lost": self._verdicts[msg["key"]].lost, "memory": memory}
+            )
 
     def transition(self, key: Any, start: str, finish: str, *_: Any, stimulus_id: str, **__: Any) -> None:
         """Follow task runs that have begun from one of Dask's states to another."""
@@ -107,8 +119,6 @@ class Ledger(SchedulerPlugin):
         self._verdicts[key] = verdict
         task = self._scheduler.tasks[key]
         task.annotations = {**(task.annotations or {}), _ANNOTATION: [verdict.lost, verdict.completed]}
-        if known.under_way:
-            self._scheduler.log_event(LOST, {"key": key, "lost": verdict.lost})
 
 
 def verdict_on(worker: Any, key: str) -> Verdict:

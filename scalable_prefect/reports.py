@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefect.client.schemas.objects import State
@@ -21,15 +21,19 @@ __all__ = ["AnyLogger", "Reporter"]
 
 AnyLogger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 15.0
 _FAREWELL_S = 4.0
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Report:
     task_run_id: UUID
     state: State[Any]
-    patience_s: float
+    give_up_at: float
+    due: float
+    pause_s: float = _FIRST_PAUSE_S
 
 
 class Reporter:
@@ -58,7 +62,8 @@ class Reporter:
         patient : bool
             Wait for a while where the API does not know the task run yet.
         """
-        self._queue.put(_Report(task_run_id, state, _PATIENCE_S if patient else 0.0))
+        now = time.monotonic()
+        self._queue.put(_Report(task_run_id, state, now + (_PATIENCE_S if patient else 0.0), now))
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="scalable-prefect-report", daemon=True)
             self._thread.start()
@@ -68,17 +73,43 @@ class Reporter:
         self._give_up_at = time.monotonic() + _FAREWELL_S
         self._queue.put(None)
         if self._thread is not None:
-            self._thread.join(_FAREWELL_S + _PATIENCE_S)
+            self._thread.join(2 * _FAREWELL_S)
 
     def _run(self) -> None:
-        while (report := self._queue.get()) is not None:
-            if self._give_up_at is None or time.monotonic() < self._give_up_at:
-                self._send(report)
+        waiting: list[_Report] = []
+        open_ = True
+        while open_ or waiting:
+            open_ = self._take(waiting) and open_
+            if self._give_up_at is not None and time.monotonic() > self._give_up_at:
+                return
+            # One that the API does not know yet holds up no other.
+            waiting = [report for report in waiting if not self._over(report)]
 
-    def _send(self, report: _Report) -> None:
+    def _take(self, waiting: list[_Report]) -> bool:
+        """Wait for a report, or until an earlier one is to be tried again; return whether more may come."""
+        pause = max(0.0, min(report.due for report in waiting) - time.monotonic()) if waiting else None
         try:
-            compat.report_state(self._settings, report.task_run_id, report.state, report.patience_s)
+            report = self._queue.get(timeout=pause)
+        except Empty:
+            return True
+        if report is not None:
+            waiting.append(report)
+        return report is not None
+
+    def _over(self, report: _Report) -> bool:
+        """Try to send a report that is due; return whether there is nothing left to do about it."""
+        if time.monotonic() < report.due:
+            return False
+        known = self._send(report)
+        report.due = time.monotonic() + report.pause_s
+        report.pause_s = min(2 * report.pause_s, _LONGEST_PAUSE_S)
+        return known or report.due > report.give_up_at
+
+    def _send(self, report: _Report) -> bool:
+        try:
+            return compat.report_state(self._settings, report.task_run_id, report.state)
         except Exception as error:  # noqa: BLE001  (the flow's own view is right without the API)
             self.logger.warning(
                 "Prefect's API was not told that task run %s is %s: %s", report.task_run_id, report.state.name, error
             )
+            return True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scalable import ScalableClient, ScalableSession
 from scalable.errors import TaskError
 
-__all__ = ["AmbiguousTags", "Guide", "Signposts"]
+__all__ = ["AmbiguousTags", "Guide", "PoolElsewhere", "Signposts"]
 
 
 class AmbiguousTags(TaskError):
@@ -35,6 +35,32 @@ class AmbiguousTags(TaskError):
         )
 
 
+class PoolElsewhere(TaskError):
+    """A task run's tag names a pool that other targets of the manifest have, and this one has not.
+
+    Parameters
+    ----------
+    task, tag, target : str
+        The task's name, its tag, and the target that the flow runs on.
+    others : tuple of str
+        The targets that have such a pool.
+    """
+
+    def __init__(self, task: str, tag: str, target: str, others: tuple[str, ...]) -> None:
+        self.task = task
+        self.tag = tag
+        self.target = target
+        self.others = others
+        super().__init__(task, tag, target, others)
+
+    def __str__(self) -> str:
+        which = ", ".join(f"'{name}'" for name in self.others)
+        return (
+            f"task '{self.task}' has the tag '{self.tag}', which names a pool of target {which}, but the flow runs on "
+            f"'{self.target}', which has none; run it there, or give '{self.target}' a component of that name or tag"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Signposts:
     """The tags that mean a pool; all others are Prefect's alone.
@@ -43,9 +69,15 @@ class Signposts:
     ----------
     pools : mapping of str to tuple of str
         By tag, the pools whose workers serve it.
+    elsewhere : mapping of str to tuple of str
+        By tag, the other targets that have a pool for it, where this one has none.
+    target : str
+        Name of this one.
     """
 
     pools: Mapping[str, tuple[str, ...]]
+    elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str = ""
 
     @classmethod
     def of(cls, session: ScalableSession) -> Signposts:
@@ -57,7 +89,9 @@ class Signposts:
                 pools[tag] = (*pools.get(tag, ()), component.name)
         for task in spec.tasks.values():
             pools.setdefault(task.name, (task.component,))
-        return cls(pools)
+        # A task of the manifest may be called like a pool elsewhere; then it has its own here.
+        elsewhere = {tag: there for tag, there in spec.tags_elsewhere.items() if tag not in pools}
+        return cls(pools, elsewhere, spec.target)
 
     def choose(self, tags: Iterable[str], task: str) -> str | None:
         """Return the tag to submit with, or ``None`` where none names a pool.
@@ -75,8 +109,14 @@ class Signposts:
         ------
         AmbiguousTags
             If no pool serves all of them.
+        PoolElsewhere
+            If one names a pool that only other targets have.
         """
-        named = {tag: self.pools[tag] for tag in sorted(tags) if tag in self.pools}
+        tags = sorted(tags)
+        for tag in tags:
+            if tag in self.elsewhere:
+                raise PoolElsewhere(task, tag, self.target, self.elsewhere[tag])
+        named = {tag: self.pools[tag] for tag in tags if tag in self.pools}
         if not named:
             return None
         common = set.intersection(*(set(pools) for pools in named.values()))

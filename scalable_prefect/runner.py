@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Never, Self
 
 from dask.base import get_annotations
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
@@ -18,9 +18,11 @@ from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
 from scalable import ScalableSession
+from scalable.errors import did_you_mean
 from scalable_prefect import compat, worker
-from scalable_prefect.backends import Backend, RunStatus, SessionBackend, WorkerBackend
-from scalable_prefect.dispatch import Dispatcher, Submission
+from scalable_prefect.backends import Backend, RunStatus, SessionBackend, Submission, WorkerBackend
+from scalable_prefect.block import ScalableManifest
+from scalable_prefect.dispatch import Dispatcher
 from scalable_prefect.futures import ScalableFuture
 from scalable_prefect.payload import Call, features_of, pack
 
@@ -35,6 +37,24 @@ _waiting: ContextVar[tuple[_Family, Dispatcher] | None] = ContextVar("scalable_p
 
 
 _MANIFEST = "scalable.yaml"
+
+_SETTINGS = (
+    *("manifest", "target", "objective", "policy", "overlay", "session"),
+    *("objectives", "advise", "drain_seconds", "performance_report_path"),
+)
+
+_TARGET: Final = "scalable_target"
+"""Parameter of a flow that chooses the target."""
+
+_OF_DASK: Final = {
+    "address": "run `scalable adapter` to bring workers to a run, or give a session= that is under way",
+    "cluster": "give a session=, which may be shared by several flow runs",
+    "cluster_class": "the target's `provider` says what makes the workers: local, slurm, kubernetes, aws, gcp, ...",
+    "cluster_kwargs": "the target says how many workers (`max_workers`), a component what each has (`cpus`, `memory`)",
+    "adapt_kwargs": "the target says how pools grow and shrink: `min_workers`, `max_workers`, `scaling`",
+    "client_kwargs": "the runner connects by itself; TLS is the target's affair",
+}
+"""What DaskTaskRunner's arguments are in a manifest."""
 
 
 class _Family:
@@ -61,26 +81,38 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
 
     Parameters
     ----------
-    manifest : path
-        The manifest; default is ``SCALABLE_MANIFEST``, or ``scalable.yaml`` where the flow runs.
+    manifest : path or ScalableManifest
+        The manifest, or the block that holds it; default is ``SCALABLE_MANIFEST``, or
+        ``scalable.yaml`` where the flow runs.
     target : str, optional
-        Name of the target; default is ``SCALABLE_TARGET``, or the manifest's only one.
-    overlay : str, optional
-        Name of an overlay, or a file of one (``.yaml``), in place of the one that the target names.
-    objectives : mapping, optional
-        ``budget_usd`` (US dollars) and ``deadline_hours``.
-    session : ScalableSession, optional
-        Use this one, in place of all the above, and leave it open.
-    advise : bool, optional
-        Whether to take the advice of past runs; default is what the manifest says.
+        Name of the target; default is ``SCALABLE_TARGET``, or the manifest's only one. A
+        parameter of the flow that is called ``scalable_target`` goes before it, unless it is
+        ``None``, so that a deployment or whoever starts a run may choose.
     objective : str, optional
         What the pools are sized for: ``"minimize cost"``, ``"minimize time"`` or ``"balance"``;
-        default is the manifest's numbers.
+        default is the manifest's numbers. The plan knows of the manifest's hints, of past runs
+        and of what the flow submits in one go at its start.
     policy : str, optional
         How: ``"safe"``, ``"aggressive"`` or ``"manual"``.
+    overlay : str, optional
+        Name of an overlay, or a file of one (``.yaml``), in place of the one that the target names.
+    session : ScalableSession, optional
+        Use this one, in place of a manifest, and leave it open.
+    objectives : mapping, optional
+        ``budget_usd`` (US dollars) and ``deadline_hours``.
+    advise : bool, optional
+        Whether to take the advice of past runs; default is what the manifest says.
     drain_seconds : float
         How long to wait, when a flow ends, for task runs that it did not wait for; those
         that have not ended by then are cancelled. Default 60.
+    performance_report_path : path, optional
+        Where to write Dask's performance report, a page of HTML, when the flow run ends; it
+        needs the extra ``dashboard``.
+
+    Raises
+    ------
+    TypeError
+        If an argument is DaskTaskRunner's and stands in the manifest here; the message says where.
 
     Examples
     --------
@@ -91,47 +123,40 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
     ...     return energy.map(range(0, 60, 5)).result()
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (users have this order)
         self,
-        manifest: str | os.PathLike[str] = _MANIFEST,
+        manifest: str | os.PathLike[str] | ScalableManifest = _MANIFEST,
         target: str | None = None,
-        overlay: str | None = None,
-        objectives: Mapping[str, float] | None = None,
-        session: ScalableSession | None = None,
-        *,
-        advise: bool | None = None,
         objective: str | None = None,
         policy: str | None = None,
+        overlay: str | os.PathLike[str] | None = None,
+        session: ScalableSession | None = None,
+        *,
+        objectives: Mapping[str, float] | None = None,
+        advise: bool | None = None,
         drain_seconds: float = 60.0,
+        performance_report_path: str | os.PathLike[str] | None = None,
+        **others: Never,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.manifest = os.fspath(manifest)
+        _refuse(others)
+        self.manifest = manifest if isinstance(manifest, ScalableManifest) else os.fspath(manifest)
         self.target = target
-        self.overlay = overlay
-        self.objectives = dict(objectives) if objectives is not None else None
-        self.session = session
-        self.advise = advise
         self.objective = objective
         self.policy = policy
+        self.overlay = None if overlay is None else os.fspath(overlay)
+        self.session = session
+        self.objectives = dict(objectives) if objectives is not None else None
+        self.advise = advise
         self.drain_seconds = drain_seconds
+        self.performance_report_path = None if performance_report_path is None else os.fspath(performance_report_path)
         self._family = _Family()
         self._dispatcher: Dispatcher | None = None
-        self._flow_run: FlowRun | None = None
-        self._is_flows_own = False
+        self._flow: FlowRunContext | None = None
 
     def duplicate(self) -> Self:
         """Return a runner with the same settings, not started."""
-        twin = type(self)(
-            self.manifest,
-            self.target,
-            self.overlay,
-            self.objectives,
-            self.session,
-            advise=self.advise,
-            objective=self.objective,
-            policy=self.policy,
-            drain_seconds=self.drain_seconds,
-        )
+        twin = type(self)(**{name: getattr(self, name) for name in _SETTINGS})
         twin._family = self._family  # noqa: SLF001  (its own class)
         return twin
 
@@ -163,13 +188,15 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             At the first task, if the manifest cannot be used.
         AmbiguousTags
             If the task's tags name pools that are not the same.
+        PoolElsewhere
+            If one of them names a pool that only other targets have.
         TaskError
             If an argument cannot be sent to a worker.
         """
         if not self._started:
             raise RuntimeError("The task runner must be started before submitting work.")
         flow = FlowRunContext.get()
-        self._note(flow)
+        self._flow = flow
         dispatcher = self._open()
         tag = dispatcher.backend.signposts.choose({*task.tags, *TagsContext.get().current_tags}, task.name)
         task_run_id = compat.new_task_run_id()
@@ -179,7 +206,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             {"parameters": parameters, "wait_for": wait_for, "task_run_id": task_run_id, "dependencies": inputs},
             compat.task_context(task, task_run_id, inputs),
         )
-        payload, upstreams = pack(call, dispatcher)
+        packed = pack(call, dispatcher, dispatcher.backend.keeper)
         future: ScalableFuture[Any] = ScalableFuture(
             task_run_id, f"{task.name}-{task_run_id}", task.name, task.retries, dispatcher
         )
@@ -187,10 +214,11 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         dispatcher.submit(
             Submission(
                 future,
-                payload,
-                upstreams,
+                packed.data,
+                packed.upstreams,
                 dispatcher.digest(get_settings_context(), flow),
                 tag,
+                held=packed.held,
                 priority=annotations.get("priority", 0),
                 capabilities=annotations.get("resources"),
                 features=features_of(parameters),
@@ -225,7 +253,11 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             if error is None and self._comes_back():
                 _waiting.set((self._family, dispatcher))
             else:
-                dispatcher.stop(self._status(error), drain_s=0.0 if error is not None else self.drain_seconds)
+                # A flow that took too long does not wait for what it did not wait for.
+                late = self._flow_run is not None and self._flow_run.state_name == "TimedOut"
+                hurry = late or error is not None
+                dispatcher.stop(self._status(error), drain_s=0.0 if hurry else self.drain_seconds)
+                dispatcher.conclude(self._flow_run)
         finally:
             super().__exit__(kind, error, trace)
 
@@ -235,23 +267,36 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         return self._settings == other._settings
 
     def __hash__(self) -> int:
-        return hash((type(self), self.manifest, self.target, self.overlay))
+        return hash((type(self), str(self.manifest), self.target, self.overlay))
 
     def __getstate__(self) -> dict[str, Any]:
         # What runs belongs to this process; a runner that arrives elsewhere starts afresh.
-        return {**self.__dict__, "session": None, "_dispatcher": None, "_flow_run": None, "_started": False}
+        return {**self.__dict__, "session": None, "_dispatcher": None, "_flow": None, "_started": False}
+
+    @property
+    def client_kwargs(self) -> dict[str, Any]:
+        """What a further Dask client of the flow needs, for ``prefect_dask.get_dask_client``."""
+        return {"security": self._client.security}
+
+    @property
+    def _client(self) -> Any:
+        # prefect_dask asks for it by this name.
+        return self._open().dask()
 
     @property
     def _settings(self) -> tuple[Any, ...]:
-        own = (self.manifest, self.target, self.overlay, self.objectives, self.session)
-        return (*own, self.advise, self.objective, self.policy, self.drain_seconds)
+        return tuple(getattr(self, name) for name in _SETTINGS)
+
+    @property
+    def _flow_run(self) -> FlowRun | None:
+        return self._flow.flow_run if self._flow is not None else None
 
     def _open(self) -> Dispatcher:
         if self._dispatcher is None:
             logger = flow_run_logger(self._flow_run) if self._flow_run is not None else self.logger
             settings = get_settings_context()
             copied = SettingsContext(profile=settings.profile, settings=settings.settings)
-            self._dispatcher = Dispatcher(self._backend(), copied, logger)
+            self._dispatcher = Dispatcher(self._backend(), copied, logger, self._flow_run)
             with self._family.lock:
                 self._family.live.add(self._dispatcher)
         return self._dispatcher
@@ -260,23 +305,32 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         place = worker.current()
         if place is not None:
             return WorkerBackend(place)
-        if self.session is not None:
-            return SessionBackend(self.session, owned=False)
-        # The default leaves it to SCALABLE_MANIFEST, whose own default is the same.
-        path = None if self.manifest == _MANIFEST else self.manifest
-        session = ScalableSession.from_yaml(
-            path, target=self.target, overlay=self.overlay, objectives=self.objectives, advise=self.advise
+        return SessionBackend(
+            self.session or self._new_session(),
+            owned=self.session is None,
+            objective=self.objective,
+            policy=self.policy,
+            report_path=self.performance_report_path,
         )
-        return SessionBackend(session, owned=True, objective=self.objective, policy=self.policy)
 
-    def _note(self, flow: FlowRunContext | None) -> None:
-        self._flow_run = flow.flow_run if flow is not None else None
-        self._is_flows_own = flow is not None and flow.task_runner is self
+    def _new_session(self) -> ScalableSession:
+        options: Any = {
+            "target": (self._flow.parameters or {}).get(_TARGET) if self._flow is not None else None,
+            "overlay": self.overlay,
+            "objectives": self.objectives,
+            "advise": self.advise,
+        }
+        options["target"] = options["target"] or self.target
+        if isinstance(self.manifest, ScalableManifest):
+            return self.manifest.session(**options)
+        # The default leaves it to SCALABLE_MANIFEST, whose own default is the same.
+        return ScalableSession.from_yaml(None if self.manifest == _MANIFEST else self.manifest, **options)
 
     def _comes_back(self) -> bool:
         """Whether Prefect will start another runner for the same flow run: it is running again by now."""
         state = self._flow_run.state if self._flow_run is not None else None
-        return self._is_flows_own and state is not None and state.is_running()
+        is_flows_own = self._flow is not None and self._flow.task_runner is self
+        return is_flows_own and state is not None and state.is_running()
 
     def _status(self, error: BaseException | None) -> RunStatus | None:
         if error is not None:
@@ -287,3 +341,12 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         if state.is_completed():
             return "completed"
         return "cancelled" if state.is_cancelled() else "failed"
+
+
+def _refuse(others: Mapping[str, object]) -> None:
+    """Refuse arguments that there are not, and say where in the manifest those of DaskTaskRunner have gone."""
+    for name in others:
+        if name in _OF_DASK:
+            raise TypeError(f"ScalableTaskRunner has no argument '{name}'; with a manifest, {_OF_DASK[name]}")
+        hint = did_you_mean(name, _SETTINGS)
+        raise TypeError(f"ScalableTaskRunner has no argument '{name}'" + (f"; {hint}" if hint else ""))

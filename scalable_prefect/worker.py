@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
+import functools
 import logging
 import os
-import pickle
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import distributed
 from distributed.diagnostics.plugin import WorkerPlugin
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.context import SettingsContext
+from prefect.tasks import Task
 
-from scalable import mark_failed
-from scalable_prefect import compat, slots
-from scalable_prefect.ledger import STARTED, Verdict, verdict_on
+from scalable import current_pool, mark_failed
+from scalable_prefect import compat, dask_client, deadline, labels, slots
+from scalable_prefect.ledger import STARTED, Verdict, WorkerDied, verdict_on
 from scalable_prefect.parcel import Parcel, unsendable
 from scalable_prefect.payload import Call, unpack
 from scalable_prefect.routing import Guide
@@ -46,6 +49,10 @@ class Shared:
         The flow's own process, as :func:`process_id` tells it.
     guide : Guide
         Where tasks go that are submitted from inside tasks.
+    profiled : bool
+        Whether Dask's statistical profiler goes on. Every 10 ms it walks the stacks of all tasks,
+        and Prefect's are deep: with workers that are threads a fifth of what the scheduler's
+        thread does.
     """
 
     digest: str
@@ -53,6 +60,7 @@ class Shared:
     api_url: str
     process: str
     guide: Guide
+    profiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ class _Shelf:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._shared: dict[str, Shared] = {}
-        self._settings: dict[str, SettingsContext] = {}
+        self._built: dict[str, compat.Built] = {}
         self._uses: Counter[str] = Counter()
 
     def put(self, shared: Shared) -> None:
@@ -91,30 +99,28 @@ class _Shelf:
             self._uses[shared.digest] += 1
             self._shared[shared.digest] = shared
 
-    def drop(self, digest: str) -> None:
+    def drop(self, digest: str) -> bool:
+        """Let go of it once; return whether nothing is left."""
         with self._lock:
             self._uses[digest] -= 1
             if self._uses[digest] <= 0:
-                for shelf in (self._shared, self._settings, self._uses):
+                for shelf in (self._shared, self._built, self._uses):
                     shelf.pop(digest, None)
+            return not self._shared
 
     def at_home(self, digest: str) -> bool:
         """Return whether this is the flow's own process, where nothing needs to be pickled."""
         shared = self._shared.get(digest)
         return shared is not None and shared.process == process_id()
 
-    def get(self, digest: str) -> tuple[Shared, dict[str, Any]]:
-        """Return what is shared, and the context with settings that are built but once."""
+    def get(self, digest: str) -> tuple[Shared, compat.Built]:
+        """Return what is shared, and what was built of it for this process."""
         shared = self._shared[digest]
-        # Loaded anew each time: the engine writes into the flow run's part.
-        context: dict[str, Any] = pickle.loads(shared.context)  # noqa: S301  (from our own runner)
         with self._lock:
-            if digest not in self._settings:
-                # 25 ms: Prefect reads the environment and its files for each of its many models.
-                self._settings[digest] = SettingsContext(**context["settings_context"])
-        built = self._settings[digest]
-        context["settings_context"] = {"profile": built.profile, "settings": built.settings}
-        return shared, context
+            built = self._built.get(digest)
+            if built is None:
+                built = self._built[digest] = compat.build(shared.context)
+        return shared, built
 
 
 _shelf = _Shelf()
@@ -131,12 +137,17 @@ class SharedPlugin(WorkerPlugin):
         """Keep it; called when the plugin comes to the worker."""
         if process_id() != self.shared.process:
             compat.adopt_api_url(self.shared.api_url)
+            dask_client.known_to_clients()
+        if not self.shared.profiled:
+            for name in ("profile", "profile-cycle"):
+                if name in worker.periodic_callbacks:
+                    worker.periodic_callbacks[name].stop()
         _shelf.put(self.shared)
 
     async def teardown(self, worker: Any) -> None:
         """Let go of it, and send what Prefect holds back; called when the worker leaves."""
-        _shelf.drop(self.shared.digest)
-        if process_id() != self.shared.process:
+        # The nanny waits for four seconds: once is enough.
+        if _shelf.drop(self.shared.digest) and process_id() != self.shared.process:
             await drain()
 
 
@@ -159,7 +170,7 @@ async def drain() -> None:
     await asyncio.to_thread(compat.drain_services, _DRAIN_S)
 
 
-def run(payload: bytes, upstreams: Sequence[Parcel], digest: str) -> Parcel:
+def run(payload: bytes, upstreams: Sequence[Parcel], digest: str, held: Sequence[str] = ()) -> Parcel:
     """Run a task in Prefect's engine; never raises.
 
     Parameters
@@ -170,6 +181,8 @@ def run(payload: bytes, upstreams: Sequence[Parcel], digest: str) -> Parcel:
         Final states of the task runs whose results it takes.
     digest : str
         Which shared part it belongs to.
+    held : sequence of str
+        Names of the large buffers that belong to the payload.
     """
     worker = distributed.get_worker()
     key = str(worker.get_current_task())
@@ -177,12 +190,14 @@ def run(payload: bytes, upstreams: Sequence[Parcel], digest: str) -> Parcel:
     worker.log_event(STARTED, {"key": key})
     reported = True
     try:
-        shared, context = _shelf.get(digest)
-        call = unpack(payload, upstreams)
+        shared, built = _shelf.get(digest)
+        call = unpack(payload, upstreams, held)
         if verdict.may_run(call.task.retries):
-            state = _run_call(call, shared, context, worker, key)
+            state = _run_call(call, shared, built, worker, key=key, verdict=verdict)
+            # The flow was told that it runs again.
+            reported = not isinstance(state.data, WorkerDied)
         else:
-            state = _answer_for(verdict, call, context)
+            state = _answer_for(verdict, call, built)
     except BaseException as error:  # noqa: BLE001  (whatever it is, the flow must hear of it)
         state, reported = compat.crashed(error), False
     _tell_telemetry(state)
@@ -196,19 +211,53 @@ def _tell_telemetry(state: State[Any]) -> None:
         mark_failed(kept if isinstance(kept, BaseException) else RuntimeError(state.message or state.name))
 
 
-def _run_call(call: Call, shared: Shared, context: Mapping[str, Any], worker: Any, key: str) -> State[Any]:
-    settings = SettingsContext(**context["settings_context"])
+def _run_call(
+    call: Call, shared: Shared, built: compat.Built, worker: Any, *, key: str, verdict: Verdict
+) -> State[Any]:
+    settings = built.settings_context()
     token = _place.set(Place(shared, settings, worker))
     try:
-        with compat.engine_client(settings.profile, settings.settings) as client, slots.held(worker, key):
-            return compat.run_engine(call.task, {**context, **call.context}, client, **call.arguments)
+        with settings, compat.engine_client(settings.profile, settings.settings) as client, slots.held(worker, key):
+            if (pool := current_pool()) is not None:
+                labels.label(call.task, call.arguments["task_run_id"], pool)
+            if verdict.lost and not _taken_up(call, client):
+                return verdict.state()
+            task = _ready(call.task)
+            flow_run = built.flow_run_context()
+            return compat.run_engine(task, {**call.context, "flow_run_context": flow_run}, client, **call.arguments)
     finally:
         _place.reset(token)
 
 
-def _answer_for(verdict: Verdict, call: Call, context: Mapping[str, Any]) -> State[Any]:
+def _taken_up(call: Call, client: SyncPrefectClient) -> bool:
+    """Have a task run that a dead worker began go on as the same, counted on; return whether it has a try left."""
+    begun = compat.begun_task_run(client, call.arguments["task_run_id"])
+    if begun is None:
+        return True
+    call.arguments["task_run"] = begun
+    left = (call.task.retries or 0) - begun.run_count
+    call.task.retries = max(0, left)
+    return left >= 0
+
+
+def _ready(task: Task[Any, Any]) -> Task[Any, Any]:
+    """Return a task as the engine can run it here."""
+    if not (task.isasync and task.isgenerator):
+        return deadline.enforced(task)
+    # Prefect makes lists of what other generators yield.
+    generate, twin = task.fn, copy.copy(task)
+
+    @functools.wraps(generate)
+    async def listed(*args: Any, **kwargs: Any) -> list[Any]:
+        return [item async for item in generate(*args, **kwargs)]
+
+    twin.fn = listed
+    return twin
+
+
+def _answer_for(verdict: Verdict, call: Call, built: compat.Built) -> State[Any]:
     """Return the state of a task run that may not run again: the one it had, if its result lies in storage."""
-    settings = SettingsContext(**context["settings_context"])
+    settings = built.settings_context()
     task_run_id = call.arguments["task_run_id"]
     if verdict.completed:
         with settings, compat.engine_client(settings.profile, settings.settings) as client:

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from scalable.ml import LearnedAdvisor
     from scalable.planning import Plan, TaskGroup
     from scalable.providers.batch.cluster import SlurmCluster
+    from scalable.report import run_report
     from scalable.scaling.adaptive_scaler import AdaptiveScaler
     from scalable.scaling.model import ScaleDecision
-    from scalable.session import ScalableSession
+    from scalable.session import ScalableSession, TagProgress
     from scalable.telemetry.measure import current_pool, mark_failed
+    from scalable.telemetry.probe import ATTEMPT_LOST
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ATTEMPT_LOST": "scalable.telemetry.probe",
     "AdaptiveScaler": "scalable.scaling.adaptive_scaler",
     "LearnedAdvisor": "scalable.ml",
     "Plan": "scalable.planning",
@@ -33,12 +36,15 @@ _HOMES = {
     "ScalableSession": "scalable.session",
     "ScaleDecision": "scalable.scaling.model",
     "SlurmCluster": "scalable.providers.batch.cluster",
+    "TagProgress": "scalable.session",
     "TaskGroup": "scalable.planning",
     "current_pool": "scalable.telemetry.measure",
     "mark_failed": "scalable.telemetry.measure",
+    "run_report": "scalable.report",
 }
 
 __all__ = [
+    "ATTEMPT_LOST",
     "AdaptiveScaler",
     "LearnedAdvisor",
     "Plan",
@@ -48,10 +54,12 @@ __all__ = [
     "ScalableSession",
     "ScaleDecision",
     "SlurmCluster",
+    "TagProgress",
     "TaskGroup",
     "__version__",
     "current_pool",
     "mark_failed",
+    "run_report",
 ]
 
 

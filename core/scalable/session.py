@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -72,6 +73,8 @@ class ScalableSession:
         Identifier of the run; empty before :meth:`start`.
     run_dir : Path or None
         Its directory; ``None`` before :meth:`start` and without telemetry.
+    current_plan : Plan or None
+        What the run was started with; ``None`` before :meth:`start`.
 
     Examples
     --------
@@ -92,6 +95,7 @@ class ScalableSession:
         self.spec = spec
         self.run_id = ""
         self.run_dir: Path | None = None
+        self.current_plan: Plan | None = None
         self._settings = settings or Settings.from_environ()
         self._warnings = warnings or ValidationReport()
         self._provider = registry.get_provider(spec.provider)
@@ -111,6 +115,7 @@ class ScalableSession:
         objectives: Mapping[str, float] | None = None,
         overlay: str | os.PathLike[str] | None = None,
         advise: bool | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> Self:
         """Read a manifest.
 
@@ -128,13 +133,42 @@ class ScalableSession:
         advise : bool, optional
             Whether memory, durations and walltime are those that past runs in the folder of
             runs advise; default is what the manifest's ``advise`` says.
+        environ : mapping, optional
+            Values of the manifest's variables; default is the process's environment.
 
         Raises
         ------
         ManifestError
             If the manifest cannot be used, with all that is wrong with it.
         """
-        return cls._read(path, None, target=target, objectives=objectives, overlay=overlay, advise=advise)
+        return cls._read(
+            path, None, target=target, objectives=objectives, overlay=overlay, advise=advise, environ=environ
+        )
+
+    @classmethod
+    def targets(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        text: str | None = None,
+    ) -> tuple[str, ...]:
+        """Return the names of a manifest's targets, in its order.
+
+        Parameters
+        ----------
+        path, environ
+            As for :meth:`from_yaml`.
+        text : str, optional
+            What it says, where it is no file; ``path`` is then its name in messages.
+
+        Raises
+        ------
+        ManifestError
+            If the manifest cannot be used.
+        """
+        where = Settings.from_environ().manifest if path is None else path
+        return tuple(load(where, text=text, catalogue=registry.catalogue, environ=environ).targets)
 
     @classmethod
     def from_text(
@@ -175,6 +209,7 @@ class ScalableSession:
         objectives: Mapping[str, float] | None,
         overlay: str | os.PathLike[str] | None,
         advise: bool | None,
+        environ: Mapping[str, str] | None = None,
     ) -> Self:
         settings = Settings.from_environ()
         manifest = load(
@@ -183,6 +218,7 @@ class ScalableSession:
             target=target or settings.target,
             overlay=None if overlay is None else os.fspath(overlay),
             catalogue=registry.catalogue,
+            environ=environ,
             single_target=True,
             objectives=objectives,
         )
@@ -406,6 +442,7 @@ class ScalableSession:
             run.controller.start()
             undo.pop_all()
         self._run = run
+        self.current_plan = plan
         atexit.register(self._close_at_exit)
         return run.client
 
@@ -418,7 +455,7 @@ class ScalableSession:
         """Return how far the run is, by tag; empty when it is not under way."""
         return () if self._run is None else self._run.progress()
 
-    def listen(self, listener: Callable[[str, Mapping[str, Any]], None]) -> None:
+    def listen(self, listener: Callable[[str, Mapping[str, Any]], None]) -> Callable[[], None]:
         """Hear of everything that the run records, as it happens, also where telemetry is off.
 
         Parameters
@@ -428,8 +465,14 @@ class ScalableSession:
             ``"workers"``, and the record (the reference of telemetry has their fields). It is
             called in the thread that made the record, often the scheduler's: it must return
             at once and raise nothing.
+
+        Returns
+        -------
+        callable
+            Ends it; to be called once.
         """
         self._listeners.append(listener)
+        return functools.partial(self._listeners.remove, listener)
 
     def record_artifact(self, name: str, path: str | os.PathLike[str], kind: str = "file", **attributes: Any) -> None:
         """Note a file that the run made.

@@ -344,7 +344,8 @@ def test_task_runs_and_their_inputs_are_known_to_the_api(runner: ScalableTaskRun
     linked()
     run = eventually(lambda: read_if_known(api, ids[1]), lambda run: run is not None and run.state.is_completed())
     assert run.name.startswith("add-")
-    assert set(run.tags) == {"rank", "team-a"}
+    assert run.name.endswith("@rank")
+    assert set(run.tags) == {"rank", "team-a", "pool:rank"}
     assert [one.id for one in run.task_inputs["a"]] == [ids[0]]
 
 

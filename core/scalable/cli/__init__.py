@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-_COMMANDS = ("adapter", "advise", "clean", "plan", "ps", "replay", "report", "run", "schema", "validate")
+_COMMANDS = ("adapter", "advise", "clean", "deploy", "plan", "ps", "replay", "report", "run", "schema", "validate")
 
 
 def app() -> App:

@@ -52,7 +52,7 @@ def draw_front(plan: Plan, path: Path) -> None:
     if len(plan.front) < 2 or plan.time_s is None or plan.cost is None:
         raise PlanError("there are no choices to draw: name an objective, and more of the tasks or of the limits")
     try:
-        path.writesvg.text(_svg(plan), encoding="utf-8")
+        path.write_text(_svg(plan), encoding="utf-8")
     except OSError as error:
         raise PlanError(f"cannot write {path}: {error.strerror or error}") from error
 

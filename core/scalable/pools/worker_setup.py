@@ -23,7 +23,7 @@ _workers: weakref.WeakSet[Any] = weakref.WeakSet()
 class _Calm(logging.Filter):
     """Keep out of the worker's log what is reported elsewhere, or is no news.
 
-    A failed task is reported where it was submitted. That the scheduler does not answer
+    A failed task is reported where it was submitted, and so is a cancelled one. That the scheduler does not answer
     is no news once the worker is closing.
     """
 
@@ -31,7 +31,7 @@ class _Calm(logging.Filter):
         message = record.getMessage()
         if message.startswith("Failed to communicate with scheduler"):
             return all(worker.status.name == "running" for worker in _workers)
-        return not message.startswith("Compute Failed")
+        return not message.startswith(("Compute Failed", "Async instruction for <Task cancelled"))
 
 
 _calm = _Calm()

@@ -212,7 +212,7 @@ def _own_address(scheduler_address: str) -> str | None:
 def _preloads(component: ComponentSpec) -> list[str]:
     script = component.preload_script
     own = [] if script is None or script.endswith(".sh") else [script]
-    return ["scalable.pools.worker_setup", *own]
+    return ["scalable.pools.worker_setup", "scalable.pools.local_setup", *own]
 
 
 def _environment(component: ComponentSpec, threads: int) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from typing import Final
 from scalable.report import queries
 from scalable.report.cost import cost_of
 from scalable.report.model import FailureGroup, PoolUse, Report, ScalingEvents, TaskTotals, TaskUse, WorkerUse
+from scalable.report.timeline import timeline_of
 from scalable.telemetry.history import PlannedPool, RunHistory, read_run
 from scalable.telemetry.tables import Tables
 
@@ -89,6 +90,7 @@ def build(run_dir: Path, *, now: float | None = None) -> Report:
             efficiency=_share(sum(busy.values()), sum(pool.slot_s for pool in pools)),
             cost=cost_of(history, tables, ended_at),
             failures=tuple(tables.ask(queries.FAILURES, FailureGroup, most=_MOST_FAILURES)),
+            timeline=timeline_of(tables, history.facts.started_at, ended_at),
         )
 
 

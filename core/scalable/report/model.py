@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scalable.telemetry.history import PlannedCost, RunFacts, RunState
@@ -15,6 +16,7 @@ __all__ = [
     "ScalingEvents",
     "TaskTotals",
     "TaskUse",
+    "Timeline",
     "WorkerUse",
 ]
 
@@ -194,6 +196,27 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """A run over time, in steps of equal length, each number the average over its step.
+
+    Attributes
+    ----------
+    step_s : float
+        Seconds of a step.
+    workers : mapping of str to tuple of float
+        Workers by pool.
+    waiting, running : tuple of float
+        Tasks that waited for a worker, and that ran. Attempts that were lost with their worker
+        are not in it: when they began is not known.
+    """
+
+    step_s: float
+    workers: Mapping[str, tuple[float, ...]]
+    waiting: tuple[float, ...]
+    running: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What happened in a run.
 
@@ -226,6 +249,8 @@ class Report:
         What it costs; ``None`` if neither the plan nor the run says anything of that.
     failures : tuple of FailureGroup
         The most frequent first; the first few.
+    timeline : Timeline or None
+        Workers and tasks over time; ``None`` of a run that took no time.
     """
 
     path: str
@@ -240,6 +265,7 @@ class Report:
     efficiency: float | None
     cost: CostUse | None
     failures: tuple[FailureGroup, ...]
+    timeline: Timeline | None = None
 
     @property
     def cost_usd(self) -> float | None:

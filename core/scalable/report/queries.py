@@ -24,7 +24,7 @@ ATTEMPTS: Final = """
 SELECT *, coalesce(lead(attempt) OVER (PARTITION BY key ORDER BY line), 1) = 1 AS is_last
 FROM (
     SELECT row_number() OVER () AS line, key, coalesce(name, key) AS name, component,
-           coalesce(attempt, 1) AS attempt, queued_at, ended_at, duration_s, cpu_s, peak_bytes,
+           coalesce(attempt, 1) AS attempt, queued_at, started_at, ended_at, duration_s, cpu_s, peak_bytes,
            coalesce(exclusive, false) AS exclusive, asked_bytes, coalesce(threads, 1) AS threads,
            outcome, error_type, left(error, 1000) AS error
     FROM tasks

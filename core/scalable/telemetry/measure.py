@@ -32,7 +32,17 @@ from distributed.protocol.pickle import dumps, loads
 from scalable.errors import TaskError
 from scalable.telemetry.board import Board
 
-__all__ = ["MEASURE", "TOPIC", "Measured", "Measurement", "current_pool", "mark_failed", "measured", "pool_of", "use_board"]
+__all__ = [
+    "MEASURE",
+    "TOPIC",
+    "Measured",
+    "Measurement",
+    "current_pool",
+    "mark_failed",
+    "measured",
+    "pool_of",
+    "use_board",
+]
 
 MEASURE: Final = "scalable"
 """Key under which a task's measurement travels in the metadata that Dask sends with a result."""

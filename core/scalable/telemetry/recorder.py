@@ -88,7 +88,7 @@ class Recorder:
 
     def append(self, file: str, record: Mapping[str, Any]) -> None:
         """Add one line to ``<file>.jsonl``; returns at once, from any thread."""
-        for listener in self.listeners:
+        for listener in (*self.listeners,):
             listener(file, record)
         if self._thread is not None:
             # Text at once: thousands of waiting dictionaries would be walked by each garbage collection.

@@ -1,0 +1,1 @@
+"""``scalable deploy prefect``: a manifest's targets as deployments in ``prefect.yaml``; needs no Prefect itself."""
