@@ -183,6 +183,8 @@ class Dispatcher:
             stack.callback(self.backend.close, status)
             stack.callback(self._collector.close)
             stack.callback(self._collector.cancel)
+            # At once, because the pools may still be starting; and once more for what was just being sent.
+            self._collector.cancel()
             self._outbox.put(None)
             self._sender.join()
 

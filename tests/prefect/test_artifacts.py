@@ -185,9 +185,9 @@ def row(tag: str, *, queued: int = 0, running: int = 0, done: int = 0, failed: i
 def test_tags_that_mean_one_pool_count_for_it_and_those_of_several_stand_for_themselves() -> None:
     pools = {"simulate": ("simulate",), "quick": ("simulate",), "heavy": ("simulate", "rank"), "rank": ("rank",)}
 
-    found = by_pool([row("simulate", queued=1), row("quick", done=2), row("heavy", running=3), row("")], pools)
+    found = by_pool([row("simulate", queued=1, done=1), row("quick", done=2), row("heavy", running=3), row("")], pools)
 
-    assert found["simulate"] == Progress(1, 0, 2, 0, 2, "3 PENDING (Resources)")
+    assert found["simulate"] == Progress(1, 0, 3, 0, 2, "3 PENDING (Resources)")
     assert (found["heavy"].running, found["any"].total) == (3, 0)
 
 

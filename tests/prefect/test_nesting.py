@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,17 @@ from prefect.runtime import flow_run
 
 from scalable import ScalableSession
 from scalable_prefect import ScalableTaskRunner
+
+
+ONE_SLOT = """\
+version: 1
+project: {name: narrow}
+targets:
+  threads: {provider: local, max_workers: 1}
+  processes: {provider: local, max_workers: 1, processes: true}
+components:
+  default: {cpus: 1, memory: 1G}
+"""
 
 
 @task
@@ -77,15 +89,17 @@ def books(session: ScalableSession) -> list[tuple[Any, ...]]:
     return list(session.client.dask.run(look).values())
 
 
-@pytest.mark.parametrize("task_", [family, family_async], ids=["sync", "async"])
+@pytest.mark.parametrize("target", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_tasks_wait_for_theirs_in_every_way_and_never_for_their_own_slot(
-    runner: ScalableTaskRunner, task_: Any
+    server: str, tmp_path: Path, target: str
 ) -> None:
-    @flow(task_runner=runner)
-    def ancestry() -> int:
-        return int(task_.submit(2).result(timeout=60))
+    (tmp_path / "scalable.yaml").write_text(ONE_SLOT)
 
-    assert ancestry() == 5
+    @flow(task_runner=ScalableTaskRunner(tmp_path / "scalable.yaml", target=target))
+    def ancestry() -> list[int]:
+        return [family.submit(2).result(timeout=90), family_async.submit(2).result(timeout=90)]
+
+    assert ancestry() == [5, 5]
 
 
 def test_a_slot_that_was_lent_is_taken_back_and_none_is_left_over(processes: ScalableSession) -> None:

@@ -58,7 +58,9 @@ Files: {str(run.path).replace("_", chr(92) + "_")}
 def test_the_picture_is_inside_the_text(tmp_path: Path) -> None:
     run = documented_run(tmp_path)
 
-    (data,) = re.findall(r"^!\[.*\]\(data:image/svg\+xml;base64,(\S+)\)$", run_report(run.path).to_markdown(), re.M)
+    (data,) = re.findall(
+        r"^!\[.*\]\(data:image/svg\+xml;base64,(\S+)\)$", run_report(run.path).to_markdown(), re.MULTILINE
+    )
 
     assert base64.b64decode(data).decode() == run_report(run.path).plot()
 
