@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Crashed, Pending
 
 from scalable.errors import TaskOutOfMemory
-from scalable_prefect import compat
-from scalable_prefect.backends import Backend, in_process
+from scalable_prefect import compat, worker
+from scalable_prefect.backends import Backend
 from scalable_prefect.futures import DaskFuture, ScalableFuture
 from scalable_prefect.ledger import WorkerDied, lost_message
 from scalable_prefect.parcel import Parcel
@@ -144,13 +144,19 @@ class Collector:
         if not finished:
             return
         dask = self._backend.dask
-        here = in_process(dask)
-        small = finished
-        if not here:
-            sizes = dask.nbytes([one.key for one in finished], summary=False)
-            small = [one for one in finished if sizes.get(one.key, 0) <= _SMALL_BYTES]
+        elsewhere = []
+        for one in finished:
+            left = worker.pick_up(_key(one))
+            if left is None:
+                elsewhere.append(one)
+            else:
+                self._arrived(one, left, keep_remote=True)
+        if not elsewhere:
+            return
+        sizes = dask.nbytes([one.key for one in elsewhere], summary=False)
+        small = [one for one in elsewhere if sizes.get(one.key, 0) <= _SMALL_BYTES]
         for one, parcel in zip(small, self._gather(small), strict=True):
-            self._arrived(one, parcel, keep_remote=here)
+            self._arrived(one, parcel, keep_remote=False)
         for one in finished:
             future = self._pending.pop(_key(one), None)
             if future is not None:

@@ -156,8 +156,9 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
 
     def duplicate(self) -> Self:
         """Return a runner with the same settings, not started."""
-        twin = type(self)(**{name: getattr(self, name) for name in _SETTINGS})
-        twin._family = self._family  # noqa: SLF001  (its own class)
+        # Not by the constructor: on workers Prefect does this for every task run.
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__, _dispatcher=None, _flow=None, _started=False)
         return twin
 
     def submit(

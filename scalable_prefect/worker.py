@@ -28,7 +28,7 @@ from scalable_prefect.parcel import Parcel, unsendable
 from scalable_prefect.payload import Call, unpack
 from scalable_prefect.routing import Guide
 
-__all__ = ["Place", "Shared", "SharedPlugin", "current", "drain", "process_id", "run"]
+__all__ = ["Place", "Shared", "SharedPlugin", "current", "drain", "pick_up", "process_id", "run"]
 
 _DRAIN_S = 3.0
 
@@ -93,6 +93,7 @@ class _Shelf:
         self._shared: dict[str, Shared] = {}
         self._built: dict[str, compat.Built] = {}
         self._uses: Counter[str] = Counter()
+        self._left: dict[str, Parcel] = {}
 
     def put(self, shared: Shared) -> None:
         with self._lock:
@@ -106,6 +107,8 @@ class _Shelf:
             if self._uses[digest] <= 0:
                 for shelf in (self._shared, self._built, self._uses):
                     shelf.pop(digest, None)
+            if not self._shared:
+                self._left.clear()
             return not self._shared
 
     def at_home(self, digest: str) -> bool:
@@ -122,8 +125,21 @@ class _Shelf:
                 built = self._built[digest] = compat.build(shared.context)
         return shared, built
 
+    def leave(self, key: str, parcel: Parcel) -> None:
+        """Leave a final state for the flow, which is in this process."""
+        self._left[key] = parcel
+
+    def pick_up(self, key: str) -> Parcel | None:
+        """Return the final state of a task run, once, if a worker of this process has left it."""
+        return self._left.pop(key, None)
+
 
 _shelf = _Shelf()
+
+
+def pick_up(key: str) -> Parcel | None:
+    """Return the final state of a task run, once, if it ran in a thread of this process."""
+    return _shelf.pick_up(key)
 
 
 class SharedPlugin(WorkerPlugin):
@@ -201,7 +217,7 @@ def run(payload: bytes, upstreams: Sequence[Parcel], digest: str, held: Sequence
     except BaseException as error:  # noqa: BLE001  (whatever it is, the flow must hear of it)
         state, reported = compat.crashed(error), False
     _tell_telemetry(state)
-    return _wrap(state, digest, reported=reported)
+    return _wrap(key, state, digest, reported=reported)
 
 
 def _tell_telemetry(state: State[Any]) -> None:
@@ -269,9 +285,11 @@ def _answer_for(verdict: Verdict, call: Call, built: compat.Built) -> State[Any]
     return state
 
 
-def _wrap(state: State[Any], digest: str, *, reported: bool) -> Parcel:
+def _wrap(key: str, state: State[Any], digest: str, *, reported: bool) -> Parcel:
     if _shelf.at_home(digest):
-        return Parcel(state, reported=reported)
+        parcel = Parcel(state, reported=reported)
+        _shelf.leave(key, parcel)
+        return parcel
     try:
         return Parcel.pack(state, reported=reported)
     except Exception as problem:  # noqa: BLE001  (pickling runs the user's code)

@@ -15,7 +15,6 @@ from prefect.runtime import flow_run
 from scalable import ScalableSession
 from scalable_prefect import ScalableTaskRunner
 
-
 ONE_SLOT = """\
 version: 1
 project: {name: narrow}
