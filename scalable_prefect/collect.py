@@ -130,7 +130,7 @@ class Collector:
             if isinstance(item, _Loss):
                 self._lost(item)
             elif _key(item) not in self._pending:
-                continue
+                worker.pick_up(_key(item))
             elif item.status == "finished":
                 finished.append(item)
             else:
@@ -143,7 +143,6 @@ class Collector:
     def _finished(self, finished: list[DaskFuture]) -> None:
         if not finished:
             return
-        dask = self._backend.dask
         elsewhere = []
         for one in finished:
             left = worker.pick_up(_key(one))
@@ -153,11 +152,11 @@ class Collector:
                 self._arrived(one, left, keep_remote=True)
         if not elsewhere:
             return
-        sizes = dask.nbytes([one.key for one in elsewhere], summary=False)
+        sizes = self._backend.dask.nbytes([one.key for one in elsewhere], summary=False)
         small = [one for one in elsewhere if sizes.get(one.key, 0) <= _SMALL_BYTES]
         for one, parcel in zip(small, self._gather(small), strict=True):
             self._arrived(one, parcel, keep_remote=False)
-        for one in finished:
+        for one in elsewhere:
             future = self._pending.pop(_key(one), None)
             if future is not None:
                 future.end()
