@@ -35,15 +35,19 @@ imports: $(READY)
 docs: $(READY)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-# Tests on the real Slurm mostly wait, so that the others run beside them. With ARGS just what these say.
+# Tests on the real Slurm mostly wait, and those with Prefect or Snakemake often do, so that all run beside each
+# other; what the first two say is printed in the end. With ARGS just what these say.
 test: $(READY)
 ifneq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest $(ARGS)
 else
-	@log=$$(mktemp); env --default-signal=INT $(BIN)/python -m pytest -m slurm >$$log 2>&1 & slurm=$$!; \
-	trap 'kill $$slurm 2>/dev/null' INT TERM; \
-	$(BIN)/python -m pytest -m "not slurm"; rest=$$?; \
-	wait $$slurm; theirs=$$?; cat $$log; rm -f $$log; exit $$((rest | theirs))
+	@logs=$$(mktemp -d); \
+	env --default-signal=INT $(BIN)/python -m pytest -m slurm >$$logs/slurm 2>&1 & slurm=$$!; \
+	env --default-signal=INT $(BIN)/python -m pytest -m "engine and not slurm" >$$logs/engine 2>&1 & engine=$$!; \
+	trap 'kill $$slurm $$engine 2>/dev/null' INT TERM; \
+	$(BIN)/python -m pytest -m "not slurm and not engine"; rest=$$?; \
+	wait $$engine; engine=$$?; wait $$slurm; slurm=$$?; \
+	cat $$logs/engine $$logs/slurm; rm -rf $$logs; exit $$((rest | engine | slurm))
 endif
 
 demo: $(READY)

@@ -281,7 +281,8 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
 
     @property
     def _client(self) -> Any:
-        # prefect_dask asks for it by this name.
+        # prefect_dask asks for it by this name, maybe before any task was submitted.
+        self._flow = self._flow or FlowRunContext.get()
         return self._open().dask()
 
     @property

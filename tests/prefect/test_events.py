@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +15,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event
-from prefect.events.clients import get_events_subscriber
-from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.runtime import flow_run as runtime
 from prefect.server.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.server.events.schemas.events import ReceivedEvent
@@ -28,7 +22,7 @@ from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
 
 from scalable_prefect import ScalableTaskRunner, events
 from scalable_prefect.events import Events, Heard, kind_of
-from tests.prefect.helpers import eventually, task_run_state
+from tests.prefect.helpers import eventually, listening, task_run_state
 
 MANIFEST = """\
 version: 1
@@ -59,30 +53,6 @@ def calm(x: int) -> int:
     return x
 
 
-@contextlib.contextmanager
-def listening() -> Iterator[list[Event]]:
-    """Hear of the events that Prefect's server receives."""
-    heard: list[Event] = []
-    ready, over = threading.Event(), threading.Event()
-
-    async def hear() -> None:
-        wanted = EventFilter(event=EventNameFilter(prefix=["scalable."]))
-        async with get_events_subscriber(filter=wanted) as subscriber:
-            ready.set()
-            while not over.is_set():
-                with contextlib.suppress(TimeoutError):
-                    heard.append(await asyncio.wait_for(anext(subscriber), 0.5))
-
-    thread = threading.Thread(target=lambda: asyncio.run(hear()))
-    thread.start()
-    assert ready.wait(60)
-    try:
-        yield heard
-    finally:
-        over.set()
-        thread.join()
-
-
 @pytest.mark.slow
 def test_a_task_run_that_is_out_of_memory_is_an_event_and_says_so_itself(
     server: str, api: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -99,7 +69,7 @@ def test_a_task_run_that_is_out_of_memory_is_an_event_and_says_so_itself(
         assert calm.submit(1).result() == 1
         return str(runtime.id), greedy.task_run_id, greedy.state.name, str(greedy.state.message), late.state.name
 
-    with listening() as heard, temporary_settings({PREFECT_LOGGING_LEVEL: "INFO"}):
+    with listening("scalable.") as heard, temporary_settings({PREFECT_LOGGING_LEVEL: "INFO"}):
         flow_run_id, task_run_id, name, message, after = study()
         eventually(lambda: {one.payload.get("reason") for one in [*heard]}, lambda reasons: "closed" in reasons)
 
