@@ -7,34 +7,24 @@ import functools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import distributed
 
 from scalable import Plan, ScalableSession, TaskGroup
 from scalable.extras import require
 from scalable_prefect import worker
-from scalable_prefect.buffers import Keeper
 from scalable_prefect.futures import DaskFuture, ScalableFuture
-from scalable_prefect.ledger import LOST, Ledger
+from scalable_prefect.ledger import Ledger
 from scalable_prefect.publish import Publisher, Story
 from scalable_prefect.routing import Guide, Signposts
+from scalable_prefect.tenant import DaskClient, OnLoss, Tenant
 
 __all__ = ["Backend", "RunStatus", "SessionBackend", "Submission", "WorkerBackend", "groups_of", "in_process"]
 
 _DRAIN_S = 4.0
 
-DaskClient: TypeAlias = Any
-"""A ``distributed.Client``, whose methods are not annotated."""
-
 RunStatus = Literal["completed", "failed", "cancelled"]
-
-
-class OnLoss(Protocol):
-    """Hear of a worker that died under a task."""
-
-    def __call__(self, *, key: str, lost: int, memory: str) -> None:
-        """Take note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +77,8 @@ class Backend(Protocol):
     profiled: bool
     """Whether its workers are to go on taking profiles."""
 
-    keeper: Keeper | None
-    """Keeps what is large and travels apart from its task, where that is possible."""
+    keeps_buffers: bool
+    """Whether what is large can travel apart from its task: its scheduler is in this process."""
 
     def open(self, on_loss: OnLoss, first: Sequence[Submission], story: Story | None = None) -> None:
         """Start it, which may take long.
@@ -111,6 +101,9 @@ class Backend(Protocol):
     @property
     def guide(self) -> Guide:
         """Where tasks inside tasks go; only after :meth:`open`."""
+
+    def bring(self, shared: worker.Shared) -> None:
+        """Ship what task runs share to all workers, now and later; until :meth:`close`."""
 
     def submit(self, alike: Sequence[Submission]) -> list[DaskFuture]:
         """Hand task runs that are alike to the scheduler, as one graph."""
@@ -150,16 +143,17 @@ class SessionBackend:
     ) -> None:
         if report_path is not None:
             require("dashboard", "bokeh")
-        self.profiled = report_path is not None
+        # Another's workers do as they did.
+        self.profiled = report_path is not None or not owned
         self._report = None if report_path is None else distributed.performance_report(report_path)
         self.session = session
         self._objective = objective
         self._policy = policy
         self.signposts = Signposts.of(session)
-        self.keeper: Keeper | None = Keeper()
+        self.keeps_buffers = True
         self.plans = objective is not None or policy is not None
         self._owned = owned
-        self._opened = False
+        self._tenant: Tenant | None = None
         self._publisher: Publisher | None = None
 
     def open(self, on_loss: OnLoss, first: Sequence[Submission], story: Story | None = None) -> None:
@@ -169,9 +163,9 @@ class SessionBackend:
         self.session.start(self._plan(first) if self.plans else None)
         if self._publisher is not None:
             self._publisher.started()
-        self._opened = True
+        self._tenant = Tenant(self.dask)
         self.dask.register_plugin(Ledger())
-        self.dask.subscribe_topic(LOST, lambda event: on_loss(**event[1]))
+        self._tenant.hear(on_loss)
         if self._report is not None:
             with self.dask.as_current():
                 self._report.__enter__()
@@ -190,6 +184,11 @@ class SessionBackend:
     def guide(self) -> Guide:
         """Where tasks inside tasks go."""
         return Guide.of(self.session, self.session.client)
+
+    def bring(self, shared: worker.Shared) -> None:
+        """Ship what task runs share to all workers, now and later; until :meth:`close`."""
+        assert self._tenant is not None
+        self._tenant.bring(shared)
 
     def submit(self, alike: Sequence[Submission]) -> list[DaskFuture]:
         """Hand task runs that are alike to the scheduler, as one graph."""
@@ -210,17 +209,26 @@ class SessionBackend:
 
     def close(self, status: RunStatus | None) -> None:
         """End the session, if it is the runner's own."""
-        if self._opened and self._report is not None:
-            with self.dask.as_current():
-                self._report.__exit__(None, None, None)
-        if self._opened and not in_process(self.dask):
-            _drain_workers(self.dask)
+        # The last is called first, and each of them whatever the others raise.
         with contextlib.ExitStack() as stack:
             if self._publisher is not None:
-                self._publisher.settle()
                 stack.callback(self._publisher.close)
             if self._owned:
-                self.session.close(status)
+                stack.callback(self.session.close, status)
+            if self._publisher is not None:
+                stack.callback(self._publisher.settle)
+            if self._tenant is not None:
+                stack.callback(self._leave, self._tenant)
+
+    def _leave(self, tenant: Tenant) -> None:
+        try:
+            if self._report is not None:
+                with self.dask.as_current():
+                    self._report.__exit__(None, None, None)
+        finally:
+            if not in_process(self.dask):
+                _drain_workers(self.dask)
+            tenant.leave(for_good=self._owned)
 
 
 class WorkerBackend:
@@ -235,14 +243,19 @@ class WorkerBackend:
     def __init__(self, place: worker.Place) -> None:
         self.guide = place.shared.guide
         self.signposts = self.guide.signposts
-        self.keeper: Keeper | None = None
+        self.keeps_buffers = False
         self.profiled = place.shared.profiled
         self.plans = False
         # In this thread: only here does Dask know which worker it is.
         self.dask: DaskClient = distributed.get_client()
+        self._tenant = Tenant(self.dask)
 
     def open(self, on_loss: OnLoss, first: Sequence[Submission], story: Story | None = None) -> None:
         """Do nothing: it is there, and losses are the flow's affair."""
+
+    def bring(self, shared: worker.Shared) -> None:
+        """Ship what task runs share to all workers, now and later; until :meth:`close`."""
+        self._tenant.bring(shared)
 
     def submit(self, alike: Sequence[Submission]) -> list[DaskFuture]:
         """Hand task runs that are alike to the scheduler, as one graph."""
@@ -259,7 +272,8 @@ class WorkerBackend:
         return futures
 
     def close(self, status: RunStatus | None) -> None:
-        """Do nothing: it goes on."""
+        """Take away what was brought; the scheduler goes on."""
+        self._tenant.leave()
 
 
 def groups_of(first: Sequence[Submission], session: ScalableSession) -> list[TaskGroup]:
@@ -288,7 +302,14 @@ def groups_of(first: Sequence[Submission], session: ScalableSession) -> list[Tas
 def _columns(alike: Sequence[Submission]) -> Iterable[tuple[Any, ...]]:
     """Return the arguments of :func:`scalable_prefect.worker.run`, one column each."""
     rows = (
-        (one.payload, [upstream.argument() for upstream in one.upstreams], one.digest, list(one.held)) for one in alike
+        (
+            one.payload,
+            [upstream.argument() for upstream in one.upstreams],
+            one.digest,
+            list(one.held),
+            one.future.retries,
+        )
+        for one in alike
     )
     return zip(*rows, strict=True)
 

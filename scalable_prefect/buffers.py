@@ -17,7 +17,7 @@ import distributed
 from distributed.protocol.serialize import to_serialize
 from distributed.utils import sync
 
-__all__ = ["LARGE_BYTES", "Keeper", "serve", "take"]
+__all__ = ["LARGE_BYTES", "hold", "release", "serve", "take"]
 
 LARGE_BYTES: Final = 2**20
 """Buffers from this size on travel apart from the call that they belong to."""
@@ -57,16 +57,14 @@ class _Store:
 _store = _Store()
 
 
-class Keeper:
-    """Keep the large buffers of one flow run."""
+def hold(content: memoryview) -> str:
+    """Keep a copy, unless there is one, and return its name; to be released as often as it is held."""
+    return _store.hold(content)
 
-    def hold(self, content: memoryview) -> str:
-        """Keep a copy, unless there is one, and return its name; to be released as often as it is held."""
-        return _store.hold(content)
 
-    def release(self, digests: Iterable[str]) -> None:
-        """Let go of what a task run took that has ended."""
-        _store.release(digests)
+def release(digests: Iterable[str]) -> None:
+    """Let go of what a task run took that has ended."""
+    _store.release(digests)
 
 
 def serve(scheduler: Any) -> None:
@@ -79,7 +77,7 @@ def _answer(digest: str) -> Any:
     return None if content is None else to_serialize(content)
 
 
-class _Shelf:
+class _Fetched:
     """What a worker process has fetched; the least recently used go first."""
 
     def __init__(self) -> None:
@@ -106,7 +104,7 @@ class _Shelf:
             self._fetched.popitem(last=False)
 
 
-_shelf = _Shelf()
+_fetched = _Fetched()
 
 
 def take(digests: Iterable[str]) -> list[bytearray]:
@@ -117,4 +115,4 @@ def take(digests: Iterable[str]) -> list[bytearray]:
     RuntimeError
         If the flow's process has let go of one.
     """
-    return [bytearray(kept if (kept := _store.get(digest)) is not None else _shelf.get(digest)) for digest in digests]
+    return [bytearray(kept if (kept := _store.get(digest)) is not None else _fetched.get(digest)) for digest in digests]

@@ -60,6 +60,7 @@ except ImportError as error:
 
 __all__ = [
     "Built",
+    "EngineClients",
     "TaskRunTimeoutError",
     "adopt_api_url",
     "begun_task_run",
@@ -172,6 +173,7 @@ class Built:
     flow: Any
     result_store: ResultStore | None
     written_to: bytes
+    clients: EngineClients
 
     def settings_context(self) -> SettingsContext:
         """Return the settings in a context that a task run can enter; they are valid already."""
@@ -198,28 +200,56 @@ def build(context: bytes) -> Built:
     if isinstance(store, dict):
         with SettingsContext(profile=settings.profile, settings=settings.settings):
             store = ResultStore(**store)
-    return Built(settings, flow, store, cloudpickle.dumps(flow_run) if flow_run else b"")
+    return Built(settings, flow, store, cloudpickle.dumps(flow_run) if flow_run else b"", EngineClients())
 
 
-_clients = threading.local()
-
-
-@contextlib.contextmanager
-def engine_client(profile: Profile, settings: Settings) -> Iterator[SyncPrefectClient]:
-    """Give the engine this thread's API client, made at the first use with these settings.
+class EngineClients:
+    """API clients with the same settings, as many as are in use at a time.
 
     A client costs 20 ms (it reads the certificates), as much as ten task runs.
     """
-    known: dict[int, tuple[Settings, SyncClientContext]] = _clients.__dict__.setdefault("known", {})
-    if id(settings) not in known:
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free: list[SyncClientContext] = []
+        self._closed = False
+
+    def take(self, settings: SettingsContext) -> SyncClientContext:
+        """Return one that is free, or a new one."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
         # In a context of its own, where no client of another thread is found and none is left behind.
-        known[id(settings)] = (settings, contextvars.Context().run(_open_client, profile, settings))
-    context = known[id(settings)][1]
+        return contextvars.Context().run(_open_client, settings.profile, settings.settings)
+
+    def put_back(self, context: SyncClientContext) -> None:
+        """Keep one for the next, unless all are to be closed."""
+        with self._lock:
+            if not self._closed:
+                self._free.append(context)
+                return
+        context.client.__exit__(None, None, None)
+
+    def close(self) -> None:
+        """Close all of them; those in use, as by code that nothing stops, when they are put back."""
+        with self._lock:
+            self._closed = True
+            free, self._free = self._free, []
+        for context in free:
+            # Not the context itself, which only the one that entered it can leave.
+            context.client.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def engine_client(built: Built) -> Iterator[SyncPrefectClient]:
+    """Give the engine an API client that no other thread uses meanwhile."""
+    context = built.clients.take(built.settings)
     token = SyncClientContext.__var__.set(context)
     try:
         yield context.client
     finally:
         SyncClientContext.__var__.reset(token)
+        built.clients.put_back(context)
 
 
 def _open_client(profile: Profile, settings: Settings) -> SyncClientContext:

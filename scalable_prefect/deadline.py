@@ -28,6 +28,7 @@ from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
 from scalable_prefect import compat, slots
+from scalable_prefect.wrapper import Wrapper
 
 __all__ = ["enforced"]
 
@@ -50,26 +51,23 @@ def enforced(task: Task[Any, Any]) -> Task[Any, Any]:
     return twin
 
 
-class _Limited:
+class _Limited(Wrapper):
     """A function that is given up after some seconds."""
 
     enforces_timeout = True
 
     def __init__(self, function: Callable[..., Any], seconds: float, name: str) -> None:
-        functools.update_wrapper(self, function)
-        # Cache policies look at it where the source is not to be had.
-        self.__code__ = getattr(function, "__code__", None)
-        self._function = function
+        super().__init__(function)
         self._seconds = seconds
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         slot = slots.current()
         if slot is None:
-            return self._function(*args, **kwargs)
+            return super().__call__(*args, **kwargs)
         # Prefect throws an exception of its own at the same moment: not in here, where it would disturb the order.
         with compat.shielded():
-            attempt = _Attempt(functools.partial(self._function, *args, **kwargs), slot)
+            attempt = _Attempt(functools.partial(super().__call__, *args, **kwargs), slot)
             if attempt.ended(self._seconds):
                 return attempt.outcome()
             attempt.interrupt()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -16,13 +17,14 @@ from prefect.context import FlowRunContext, SettingsContext
 from prefect.flows import Flow
 
 from scalable.errors import ScalableError, TaskError
-from scalable_prefect import compat, worker
-from scalable_prefect.backends import Backend, DaskClient, RunStatus, Submission
+from scalable_prefect import buffers, compat, slots, worker
+from scalable_prefect.backends import Backend, RunStatus, Submission
 from scalable_prefect.collect import Collector, take_all
 from scalable_prefect.futures import DaskFuture, ScalableFuture
 from scalable_prefect.parcel import Parcel, dumps
 from scalable_prefect.publish import Story
 from scalable_prefect.reports import AnyLogger, Reporter
+from scalable_prefect.tenant import DaskClient
 from scalable_prefect.watch import conclude
 
 __all__ = ["Dispatcher"]
@@ -30,7 +32,9 @@ __all__ = ["Dispatcher"]
 _QUIET_S = 0.2
 _PATIENCE_S = 2.0
 _MOST_AT_ONCE = 500
-"""Task runs in one graph: a longer one would make those wait that come after it."""
+_MOST_BYTES_AT_ONCE = 16 * 2**20
+"""Of one graph: a longer or larger one would make those wait that come after it."""
+_MOST_CONTEXTS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,6 @@ class _Context:
     settings: SettingsContext
     flow: FlowRunContext | None
     digest: str
-    data: bytes
-    api_url: str
 
 
 class Dispatcher:
@@ -69,7 +71,8 @@ class Dispatcher:
         self._logger = logger
         self._reporter = Reporter(settings, logger)
         self._collector = Collector(backend, self._reporter)
-        self._contexts: dict[tuple[int, int], _Context] = {}
+        self._contexts: OrderedDict[tuple[int, int], _Context] = OrderedDict()
+        self._unpublished: dict[str, tuple[bytes, str]] = {}
         self._published: set[str] = set()
         self._outbox: SimpleQueue[Submission | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -89,9 +92,15 @@ class Dispatcher:
         place = worker.current()
         if place is not None and settings.settings is place.settings.settings and (flow is None or flow.detached):
             return place.shared.digest
-        known = self._contexts.get((id(settings), id(flow)))
+        of = id(settings), id(flow)
+        known = self._contexts.get(of)
         if known is None:
-            known = self._contexts[id(settings), id(flow)] = _context_of(settings, flow)
+            data, api_url = _shared_by(settings, flow)
+            known = self._contexts[of] = _Context(settings, flow, hashlib.sha256(data).hexdigest()[:24])
+            if known.digest not in self._published:
+                self._unpublished[known.digest] = data, api_url
+            if len(self._contexts) > _MOST_CONTEXTS:
+                self._contexts.popitem(last=False)
         return known.digest
 
     def submit(self, submission: Submission) -> None:
@@ -104,13 +113,13 @@ class Dispatcher:
         """
         if submission.held:
             held = submission.held
-            submission.future.add_done_callback(lambda _: self._let_go(held))
+            submission.future.add_done_callback(lambda _: buffers.release(held))
         with self._lock:
             if self._broken is None and not self._stopped:
                 self._collector.expect(submission.future)
                 self._outbox.put(submission)
                 return
-        self._let_go(submission.held)
+        buffers.release(submission.held)
         raise self._broken or ScalableError("the task runner was cancelled; it takes no more tasks")
 
     def dask(self) -> DaskClient:
@@ -188,10 +197,6 @@ class Dispatcher:
             self._outbox.put(None)
             self._sender.join()
 
-    def _let_go(self, held: Sequence[str]) -> None:
-        if self.backend.keeper is not None:
-            self.backend.keeper.release(held)
-
     def _send_all(self) -> None:
         first = self._first() if self.backend.plans else []
         try:
@@ -253,17 +258,16 @@ class Dispatcher:
         """Ship what task runs share to all workers, now and later, unless it is there."""
         if digest in self._published:
             return
-        context = next((one for one in tuple(self._contexts.values()) if one.digest == digest), None)
-        if context is not None:
+        found = self._unpublished.pop(digest, None)
+        if found is not None:
             shared = worker.Shared(
                 digest,
-                context.data,
-                context.api_url,
+                *found,
                 worker.process_id(),
                 self.backend.guide,
                 profiled=self.backend.profiled,
             )
-            self.backend.dask.register_plugin(worker.SharedPlugin(shared))
+            self.backend.bring(shared)
         self._published.add(digest)
 
 
@@ -271,22 +275,25 @@ def _alike(batch: Iterable[Submission]) -> Iterator[list[Submission]]:
     """Yield task runs that can be sent as one graph; the order stays."""
     alike: list[Submission] = []
     keys: set[str] = set()
+    size = 0
     for submission in batch:
-        fits = alike and submission.kind == alike[0].kind and len(alike) < _MOST_AT_ONCE
-        if alike and (not fits or not keys.isdisjoint(upstream.key for upstream in submission.upstreams)):
+        size += len(submission.payload)
+        full = len(alike) >= _MOST_AT_ONCE or size > _MOST_BYTES_AT_ONCE
+        needed = not keys.isdisjoint(upstream.key for upstream in submission.upstreams)
+        if alike and (full or needed or submission.kind != alike[0].kind):
             yield alike
-            alike, keys = [], set()
+            alike, keys, size = [], set(), len(submission.payload)
         alike.append(submission)
         keys.add(submission.future.key)
     if alike:
         yield alike
 
 
-def _context_of(settings: SettingsContext, flow: FlowRunContext | None) -> _Context:
+def _shared_by(settings: SettingsContext, flow: FlowRunContext | None) -> tuple[bytes, str]:
+    """Return what task runs share, pickled, and the API's address in it."""
     shared = compat.static_context(settings, flow)
     data = _dump(shared, flow.flow if flow is not None else None)
-    url = str(shared["settings_context"]["settings"]["api"]["url"])
-    return _Context(settings, flow, hashlib.sha256(data).hexdigest()[:24], data, url)
+    return data, str(shared["settings_context"]["settings"]["api"]["url"])
 
 
 def _dump(shared: dict[str, Any], flow: Flow[Any, Any] | None) -> bytes:
@@ -304,7 +311,11 @@ def _dump(shared: dict[str, Any], flow: Flow[Any, Any] | None) -> bytes:
         ) from error
 
 
-def _wait_for(futures: Iterable[ScalableFuture[Any]], seconds: float) -> None:
+def _wait_for(futures: Sequence[ScalableFuture[Any]], seconds: float) -> None:
+    if not futures or not seconds:
+        return
     deadline = time.monotonic() + seconds
-    for future in futures:
-        future.wait_quietly(max(0.0, deadline - time.monotonic()))
+    # At the end of a task, those that it submitted may have no other slot than its own.
+    with slots.lent():
+        for future in futures:
+            future.wait_quietly(max(0.0, deadline - time.monotonic()))

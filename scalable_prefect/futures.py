@@ -11,6 +11,7 @@ from uuid import UUID
 import distributed
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectDistributedFuture, PrefectFuture, PrefectTaskRunFuture
+from prefect.logging import get_logger
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.states import Crashed
 
@@ -25,6 +26,8 @@ R = TypeVar("R")
 DaskFuture: TypeAlias = "distributed.Future[Any]"
 
 _LOOK_UP_S = 1.0
+
+_logger = get_logger("futures")
 
 
 class Owner(Protocol):
@@ -121,12 +124,12 @@ class ScalableFuture(PrefectTaskRunFuture[R], Generic[R]):
         return result
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
-        """Call a function with this future once the task run has ended."""
+        """Call a function with this future once the task run has ended; what it raises is logged."""
         with self._lock:
             if not self._done.is_set():
                 self._callbacks.append(fn)
                 return
-        fn(self)
+        self._call(fn)
 
     def _add_prefect_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
         """As above, for Prefect's ``wait`` and ``as_completed``, which then wait by themselves."""
@@ -172,7 +175,7 @@ class ScalableFuture(PrefectTaskRunFuture[R], Generic[R]):
             self._done.set()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            self._call(callback)
 
     def argument(self) -> DaskFuture | Parcel:
         """Return what a later task takes as its input: the worker's copy, else the state itself."""
@@ -184,6 +187,13 @@ class ScalableFuture(PrefectTaskRunFuture[R], Generic[R]):
     def wait_quietly(self, timeout: float) -> None:
         """Wait, without regard to what else the flow run is asked to do."""
         self._done.wait(timeout)
+
+    def _call(self, callback: Callable[[PrefectFuture[R]], None]) -> None:
+        try:
+            callback(self)
+        except Exception:
+            # The thread that calls it serves other task runs too.
+            _logger.exception("A callback of task run %s of %s failed", self.task_run_id, self.name)
 
     def _settled(self) -> State[Any]:
         if self._final_state is None:

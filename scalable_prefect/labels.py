@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any, Final, cast
 from uuid import UUID
@@ -12,6 +11,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
 from scalable_prefect import compat
+from scalable_prefect.wrapper import Wrapper
 
 __all__ = ["label", "pool_tag"]
 
@@ -52,7 +52,7 @@ def label(task: Task[Any, Any], task_run_id: UUID, pool: str) -> None:
     task.task_run_name = cast("Any", called)
 
 
-class _Tagged:
+class _Tagged(Wrapper):
     """A task's function; its run has one more tag from when it begins.
 
     Not earlier: Prefect asks its server for limits of all tags that a task run has before, and
@@ -60,14 +60,11 @@ class _Tagged:
     """
 
     def __init__(self, function: Callable[..., Any], tag: str) -> None:
-        functools.update_wrapper(self, function)
-        # Cache policies look at it where the source is not to be had.
-        self.__code__ = getattr(function, "__code__", None)
-        self._function = function
+        super().__init__(function)
         self._tag = tag
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         context = TaskRunContext.get()
         if context is not None and self._tag not in context.task_run.tags:
             context.task_run.tags.append(self._tag)
-        return self._function(*args, **kwargs)
+        return super().__call__(*args, **kwargs)

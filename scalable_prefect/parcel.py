@@ -68,10 +68,11 @@ class Parcel:
         return cls(None, data, tuple(buffers), reported=reported)
 
     def open(self) -> State[Any]:
-        """Return the state."""
+        """Return the state; if it was pickled, with buffers that are the caller's own to write to."""
         if self._state is not None:
             return self._state
-        state: State[Any] = pickle.loads(self._data, buffers=self._buffers)  # noqa: S301  (from our own worker)
+        own = [bytearray(buffer) for buffer in self._buffers]
+        state: State[Any] = pickle.loads(self._data, buffers=own)  # noqa: S301  (from our own worker)
         return state
 
     def __sizeof__(self) -> int:

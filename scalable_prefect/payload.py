@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import operator
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,11 +24,15 @@ from scalable_prefect import buffers
 from scalable_prefect.futures import ScalableFuture
 from scalable_prefect.parcel import Parcel, dumps
 
-__all__ = ["Call", "Packed", "features_of", "pack", "unpack"]
+__all__ = ["Call", "Packed", "features_of", "one_map", "pack", "unpack"]
 
 _LONGEST_TEXT: Final = 64
+_MOST_BUNDLES: Final = 8
+_ALL_OF: Final = 0.99
 # Telemetry writes features down.
-_SECRET: Final = re.compile(r"token|passw|secret|key|credential", re.IGNORECASE)
+_SECRET: Final = re.compile(r"token|passw|pwd|secret|key|credential|auth|bearer|dsn|cookie", re.IGNORECASE)
+# Addresses may have a password in them, and so may what assigns something.
+_PLAIN_TEXT: Final = re.compile(r"[\w .,+/()-]*", re.ASCII)
 
 _arrived: ContextVar[Sequence[Parcel]] = ContextVar("scalable_prefect_upstreams")
 
@@ -69,7 +74,7 @@ class Packed:
     held: tuple[str, ...] = ()
 
 
-def pack(call: Call, owner: object, keeper: buffers.Keeper | None = None) -> Packed:
+def pack(call: Call, owner: object, *, apart: bool = False) -> Packed:
     """Pickle a call, with references in place of the futures in it.
 
     Futures are found wherever pickle finds them: in lists, dataclasses, models, attributes.
@@ -79,25 +84,26 @@ def pack(call: Call, owner: object, keeper: buffers.Keeper | None = None) -> Pac
     ----------
     owner : object
         Whose futures become references.
-    keeper : Keeper, optional
-        Keeps large buffers, wherever in the arguments they are: of arrays, data frames and
-        whatever else offers its buffers to pickle (:pep:`574`), and of arguments that are bytes
-        or text. Without it they are part of the data.
+    apart : bool
+        Whether what is large travels apart from the call: the buffers of arrays, data frames and
+        whatever else offers its buffers to pickle (:pep:`574`), wherever in the arguments they
+        are, and arguments that are large in themselves, unless there are futures in them.
 
     Raises
     ------
     TaskError
         If something in the call cannot be pickled; names the parameter.
     """
-    upstreams: list[ScalableFuture[Any]] = []
-    held: list[str] = []
-    if keeper is not None:
-        call = _with_leaves_apart(call)
     try:
-        data = _dump(call, upstreams, owner, keeper, held)
+        if not apart:
+            return _pack(call, owner)
+        known = _known_bundled(call)
+        packed = _pack(known, owner, apart=True)
+        if len(packed.data) < buffers.LARGE_BYTES:
+            return packed
+        buffers.release(packed.held)
+        return _pack(_large_bundled(known, owner), owner, apart=True)
     except Exception as error:
-        if keeper is not None:
-            keeper.release(held)
         for name, value in call.arguments["parameters"].items():
             try:
                 _dump(value, [], owner)
@@ -107,38 +113,112 @@ def pack(call: Call, owner: object, keeper: buffers.Keeper | None = None) -> Pac
                     "pass what it is made from, or make it inside the task"
                 ) from cause
         raise TaskError(f"task '{call.task.name}' cannot be sent to a worker: {error}") from error
-    return Packed(data, upstreams, tuple(held))
 
 
-def _with_leaves_apart(call: Call) -> Call:
-    """Return a call whose large bytes and texts offer their buffers, which they do not by themselves."""
-    parameters = call.arguments["parameters"]
-    large = {name: _Leaf(value) for name, value in parameters.items() if _is_large_leaf(value)}
-    if not large:
-        return call
-    return replace(call, arguments={**call.arguments, "parameters": {**parameters, **large}})
+def _pack(call: Call, owner: object, *, apart: bool = False) -> Packed:
+    upstreams: list[ScalableFuture[Any]] = []
+    held: list[str] = []
+    try:
+        return Packed(_dump(call, upstreams, owner, held if apart else None), upstreams, tuple(held))
+    except Exception:
+        buffers.release(held)
+        raise
 
 
-def _is_large_leaf(value: Any) -> bool:
-    return type(value) in {bytes, str} and len(value) >= buffers.LARGE_BYTES
+class _Bundle:
+    """Large arguments of a call, pickled together, so that what they share stays shared."""
 
-
-class _Leaf:
-    def __init__(self, value: bytes | str) -> None:
-        self._value = value
+    def __init__(self, arguments: Mapping[str, Any], owner: object) -> None:
+        self.arguments = dict(arguments)
+        self.data = _dump(self.arguments, [], owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if isinstance(self._value, bytes):
-            return _bytes_of, (pickle.PickleBuffer(self._value),)
-        return _text_of, (pickle.PickleBuffer(self._value.encode("utf-8", "surrogatepass")),)
+        return pickle.loads, (pickle.PickleBuffer(self.data),)
+
+    def fits(self, parameters: Mapping[str, Any]) -> bool:
+        """Return whether these are the same arguments."""
+        return all(_same_value(parameters.get(name), value) for name, value in self.arguments.items())
+
+    def parts(self) -> dict[str, _Part]:
+        """Return what stands for its arguments in a call."""
+        return {name: _Part(self, name) for name in self.arguments}
 
 
-def _bytes_of(content: Any) -> bytes:
-    return bytes(content)
+class _Part:
+    def __init__(self, bundle: _Bundle, name: str) -> None:
+        self._bundle = bundle
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.getitem, (self._bundle, self._name)
 
 
-def _text_of(content: Any) -> str:
-    return bytes(content).decode("utf-8", "surrogatepass")
+_of_this_map: ContextVar[list[_Bundle] | None] = ContextVar("scalable_prefect_bundles", default=None)
+
+
+@contextlib.contextmanager
+def one_map() -> Iterator[None]:
+    """Pickle a large argument that all task runs of a ``map`` take but once: nobody changes it in between."""
+    token = _of_this_map.set([])
+    try:
+        yield
+    finally:
+        _of_this_map.reset(token)
+
+
+def _known_bundled(call: Call) -> Call:
+    """Return a call with the bundles of earlier ones of the same ``map`` in place of their arguments."""
+    bundles = _of_this_map.get() or []
+    for bundle in [one for one in bundles if one.fits(call.arguments["parameters"])]:
+        bundles.remove(bundle)
+        bundles.append(bundle)
+        call = _with(call, bundle)
+    return call
+
+
+def _same_value(one: Any, other: Any) -> bool:
+    # Prefect makes an annotation anew for each task run.
+    alike = isinstance(one, BaseAnnotation) and type(one) is type(other)
+    return one is other or (alike and one.unwrap() is other.unwrap())
+
+
+def _large_bundled(call: Call, owner: object) -> Call:
+    """Return a call with bundles in place of those arguments that are large and have no futures in them."""
+    bundles = _of_this_map.get()
+    for bundle in _bundles_of(_large(call.arguments["parameters"], owner), owner):
+        call = _with(call, bundle)
+        if bundles is not None:
+            bundles.append(bundle)
+            del bundles[:-_MOST_BUNDLES]
+    return call
+
+
+def _large(parameters: Mapping[str, Any], owner: object) -> dict[str, Any]:
+    large = {}
+    for name, value in parameters.items():
+        if isinstance(value, _Part):
+            continue
+        upstreams: list[ScalableFuture[Any]] = []
+        held: list[str] = []
+        size = len(_dump(value, upstreams, owner, held))
+        buffers.release(held)
+        if size >= buffers.LARGE_BYTES and not upstreams:
+            large[name] = value
+    return large
+
+
+def _bundles_of(large: Mapping[str, Any], owner: object) -> list[_Bundle]:
+    """Return one bundle of each argument, or of all together if these share something."""
+    each = [_Bundle({name: value}, owner) for name, value in large.items()]
+    if len(each) < 2:
+        return each
+    together = _Bundle(large, owner)
+    return [together] if len(together.data) < _ALL_OF * sum(len(one.data) for one in each) else each
+
+
+def _with(call: Call, bundle: _Bundle) -> Call:
+    parameters = {**call.arguments["parameters"], **bundle.parts()}
+    return replace(call, arguments={**call.arguments, "parameters": parameters})
 
 
 def features_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +232,7 @@ def features_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _is_plain(value: Any) -> bool:
     kind = type(value)
     if kind is str:
-        return len(value) <= _LONGEST_TEXT
+        return len(value) <= _LONGEST_TEXT and _PLAIN_TEXT.fullmatch(value) is not None
     return kind is int or kind is bool or (kind is float and math.isfinite(value))
 
 
@@ -172,39 +252,27 @@ def _available(upstreams: Sequence[Parcel]) -> Iterator[None]:
         _arrived.reset(token)
 
 
-def _dump(
-    value: Any,
-    upstreams: list[ScalableFuture[Any]],
-    owner: object,
-    keeper: buffers.Keeper | None = None,
-    held: list[str] | None = None,
-) -> bytes:
+def _dump(value: Any, upstreams: list[ScalableFuture[Any]], owner: object, held: list[str] | None = None) -> bytes:
     with io.BytesIO() as file:
-        _Pickler(file, upstreams, owner, keeper, held if held is not None else []).dump(value)
+        _Pickler(file, upstreams, owner, held).dump(value)
         return file.getvalue()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     def __init__(
-        self,
-        file: io.BytesIO,
-        upstreams: list[ScalableFuture[Any]],
-        owner: object,
-        keeper: buffers.Keeper | None,
-        held: list[str],
+        self, file: io.BytesIO, upstreams: list[ScalableFuture[Any]], owner: object, held: list[str] | None
     ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=None if keeper is None else self._take)
+        super().__init__(file, protocol=5, buffer_callback=None if held is None else self._take)
         self._upstreams = upstreams
         self._owner = owner
-        self._keeper = keeper
-        self._held = held
+        self._held = held if held is not None else []
 
     def _take(self, buffer: pickle.PickleBuffer) -> bool:
         """Keep a large buffer; return whether it is to be part of the data."""
         content = buffer.raw()
-        if self._keeper is None or content.nbytes < buffers.LARGE_BYTES:
+        if content.nbytes < buffers.LARGE_BYTES:
             return True
-        self._held.append(self._keeper.hold(content))
+        self._held.append(buffers.hold(content))
         return False
 
     def reducer_override(self, obj: Any) -> Any:

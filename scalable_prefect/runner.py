@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self
 
 from dask.base import get_annotations
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.logging.loggers import flow_run_logger
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
@@ -24,7 +25,7 @@ from scalable_prefect.backends import Backend, RunStatus, SessionBackend, Submis
 from scalable_prefect.block import ScalableManifest
 from scalable_prefect.dispatch import Dispatcher
 from scalable_prefect.futures import ScalableFuture
-from scalable_prefect.payload import Call, features_of, pack
+from scalable_prefect.payload import Call, features_of, one_map, pack
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, RunInput
@@ -207,7 +208,8 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             {"parameters": parameters, "wait_for": wait_for, "task_run_id": task_run_id, "dependencies": inputs},
             compat.task_context(task, task_run_id, inputs),
         )
-        packed = pack(call, dispatcher, dispatcher.backend.keeper)
+        digest = dispatcher.digest(get_settings_context(), flow)
+        packed = pack(call, dispatcher, apart=dispatcher.backend.keeps_buffers)
         future: ScalableFuture[Any] = ScalableFuture(
             task_run_id, f"{task.name}-{task_run_id}", task.name, task.retries, dispatcher
         )
@@ -217,7 +219,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
                 future,
                 packed.data,
                 packed.upstreams,
-                dispatcher.digest(get_settings_context(), flow),
+                digest,
                 tag,
                 held=packed.held,
                 priority=annotations.get("priority", 0),
@@ -226,6 +228,19 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             )
         )
         return future
+
+    def map(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+    ) -> PrefectFutureList[ScalableFuture[Any]]:
+        """Submit a task once for each element of its arguments; they are sent as one graph.
+
+        Parameters and errors are those of :meth:`submit` and of Prefect's own ``map``.
+        """
+        with one_map():
+            return super().map(task, parameters, wait_for)
 
     def cancel_all(self) -> None:
         """Cancel every task run of this runner and of its duplicates, and end their workers."""
@@ -249,7 +264,7 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         """End every worker, unless Prefect is about to try the flow again."""
         dispatcher, self._dispatcher = self._dispatcher, None
         try:
-            if dispatcher is None:
+            if dispatcher is None or self._is_in_task():
                 return
             if error is None and self._comes_back():
                 _waiting.set((self._family, dispatcher))
@@ -301,7 +316,14 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
             self._dispatcher = Dispatcher(self._backend(), copied, logger, self._flow_run)
             with self._family.lock:
                 self._family.live.add(self._dispatcher)
+            place = worker.current()
+            if place is not None and self._is_in_task():
+                place.at_end.append(functools.partial(_end, self._dispatcher, self.drain_seconds))
         return self._dispatcher
+
+    def _is_in_task(self) -> bool:
+        """Whether this runner is what a task submits with, and ends with its run."""
+        return worker.current() is not None and (self._flow is None or self._flow.detached)
 
     def _backend(self) -> Backend:
         place = worker.current()
@@ -343,6 +365,10 @@ class ScalableTaskRunner(TaskRunner[ScalableFuture[Any]]):
         if state.is_completed():
             return "completed"
         return "cancelled" if state.is_cancelled() else "failed"
+
+
+def _end(dispatcher: Dispatcher, drain_s: float, hurry: bool) -> None:
+    dispatcher.stop(None, drain_s=0.0 if hurry else drain_s)
 
 
 def _refuse(others: Mapping[str, object]) -> None:

@@ -50,6 +50,8 @@ class Slot:
         self._waiting = 0
         self._awaited: set[Awaited] = set()
         self._lends = False
+        # Longer than it is lent: whoever takes it back may have to wait for a thread.
+        self._counted_free = False
         self._over = False
 
     def lend(self) -> None:
@@ -59,7 +61,7 @@ class Slot:
             if self._lends or self._over:
                 return
             self._lends = True
-            self._tell(self._move, 1)
+            self._count(free=True)
             self._leave_pool()
             event = SecedeEvent(
                 key=self.key, compute_duration=time.time() - self._began, stimulus_id=f"lend-{time.time()}"
@@ -70,19 +72,24 @@ class Slot:
     def take_back(self) -> None:
         """Wait until it is free again, unless the task still waits for something."""
         with self._lock:
-            self._waiting -= 1
+            # Who was given up meanwhile no longer counts.
+            self._waiting = max(0, self._waiting - 1)
             thread = self._thread
             if self._waiting > 0 or self._awaited or not self._lends or self._over:
                 return
             self._lends = False
-        self._enter_pool(thread)
-        with self._lock:
-            if thread is self._thread and not self._over:
-                self._tell(self._move, -1)
-                return
-            # Who waited for it has been given up meanwhile.
-            self._lends = not self._over
-            _remove(self._executor, thread)
+        entered = False
+        try:
+            self._enter_pool(thread)
+            entered = True
+        finally:
+            with self._lock:
+                if entered and thread is self._thread and not self._over:
+                    self._count(free=False)
+                else:
+                    # Who waited for it has been given up meanwhile.
+                    self._lends = self._counted_free and not self._over
+                    _remove(self._executor, thread)
 
     def lend_until(self, awaited: Awaited) -> None:
         """Give it away until something has ended, and then until :meth:`reclaim`."""
@@ -121,9 +128,8 @@ class Slot:
         """Leave the worker's books in order; called in the pool's thread when the task ends."""
         with self._lock:
             self._over = True
-            if self._lends:
-                # Dask is about to count them as free.
-                self._tell(self._move, -1)
+            # Dask is about to count it as free itself.
+            self._count(free=False)
         with threads_lock:
             thread_state.proceed = threading.current_thread() in self._executor._threads  # noqa: SLF001
 
@@ -146,14 +152,26 @@ class Slot:
     def _enter_pool(self, thread: threading.Thread) -> None:
         """As Dask's own ``rejoin``, for any thread; exceptions thrown into this one arrive."""
         entered = threading.Event()
+        asked = (thread, entered)
         with self._executor._rejoin_lock:  # noqa: SLF001
-            self._executor._rejoin_list.append((thread, entered))  # noqa: SLF001
-        self._executor.submit(_nothing)
-        while not entered.wait(_LOOK_UP_S):
-            pass
+            self._executor._rejoin_list.append(asked)  # noqa: SLF001
+        try:
+            self._executor.submit(_nothing)
+            while not entered.wait(_LOOK_UP_S):
+                pass
+        finally:
+            with self._executor._rejoin_lock:  # noqa: SLF001
+                if asked in self._executor._rejoin_list:  # noqa: SLF001
+                    self._executor._rejoin_list.remove(asked)  # noqa: SLF001
 
     def _tell(self, function: Any, *args: Any) -> None:
         self.worker.loop.add_callback(function, *args)
+
+    def _count(self, *, free: bool) -> None:
+        """Have the worker's books say so of the resources, unless they do."""
+        if free is not self._counted_free:
+            self._counted_free = free
+            self._tell(self._move, 1 if free else -1)
 
     def _move(self, sign: int) -> None:
         task = self.worker.state.tasks.get(self.key)

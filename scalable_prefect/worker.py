@@ -10,9 +10,10 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID, uuid4
 
 import distributed
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -31,6 +32,8 @@ from scalable_prefect.routing import Guide
 __all__ = ["Place", "Shared", "SharedPlugin", "current", "drain", "pick_up", "process_id", "run"]
 
 _DRAIN_S = 3.0
+_ID_LENGTH: Final = 36
+"""Of the task run's id, with which a key ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,19 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the code that asks for it runs: inside a task run, on a worker of ours."""
+    """Where the code that asks for it runs: inside a task run, on a worker of ours.
+
+    Attributes
+    ----------
+    at_end : list of callable
+        Called when the task run has ended, with whether it is in a hurry: whether what it
+        submitted, and did not wait for, is to be cancelled.
+    """
 
     shared: Shared
     settings: SettingsContext
     worker: Any
+    at_end: list[Callable[[bool], None]] = field(default_factory=list)
 
 
 _place: contextvars.ContextVar[Place | None] = contextvars.ContextVar("scalable_prefect_place", default=None)
@@ -105,6 +116,8 @@ class _Shelf:
         with self._lock:
             self._uses[digest] -= 1
             if self._uses[digest] <= 0:
+                if digest in self._built:
+                    self._built[digest].clients.close()
                 for shelf in (self._shared, self._built, self._uses):
                     shelf.pop(digest, None)
             if not self._shared:
@@ -118,8 +131,8 @@ class _Shelf:
 
     def get(self, digest: str) -> tuple[Shared, compat.Built]:
         """Return what is shared, and what was built of it for this process."""
-        shared = self._shared[digest]
         with self._lock:
+            shared = self._shared[digest]
             built = self._built.get(digest)
             if built is None:
                 built = self._built[digest] = compat.build(shared.context)
@@ -147,7 +160,8 @@ class SharedPlugin(WorkerPlugin):
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
-        self.name = f"scalable-prefect-{shared.digest}"
+        # One for each runner: they may share a digest, and each takes away its own.
+        self.name = f"scalable-prefect-{shared.digest}-{uuid4().hex[:8]}"
 
     def setup(self, worker: Any) -> None:
         """Keep it; called when the plugin comes to the worker."""
@@ -186,7 +200,7 @@ async def drain() -> None:
     await asyncio.to_thread(compat.drain_services, _DRAIN_S)
 
 
-def run(payload: bytes, upstreams: Sequence[Parcel], digest: str, held: Sequence[str] = ()) -> Parcel:
+def run(payload: bytes, upstreams: Sequence[Parcel], digest: str, held: Sequence[str], retries: int) -> Parcel:
     """Run a task in Prefect's engine; never raises.
 
     Parameters
@@ -199,23 +213,29 @@ def run(payload: bytes, upstreams: Sequence[Parcel], digest: str, held: Sequence
         Which shared part it belongs to.
     held : sequence of str
         Names of the large buffers that belong to the payload.
+    retries : int
+        How often Prefect may try again.
     """
     worker = distributed.get_worker()
     key = str(worker.get_current_task())
+    task_run_id = UUID(key[-_ID_LENGTH:])
     verdict = verdict_on(worker, key)
     worker.log_event(STARTED, {"key": key})
     reported = True
     try:
         shared, built = _shelf.get(digest)
-        call = unpack(payload, upstreams, held)
-        if verdict.may_run(call.task.retries):
+        if verdict.may_run(retries):
+            # Only now: of a task run that has ended, the flow may have let go of what it took.
+            call = unpack(payload, upstreams, held)
             state = _run_call(call, shared, built, worker, key=key, verdict=verdict)
             # The flow was told that it runs again.
             reported = not isinstance(state.data, WorkerDied)
         else:
-            state = _answer_for(verdict, call, built)
+            state = _answer_for(verdict, task_run_id, built)
     except BaseException as error:  # noqa: BLE001  (whatever it is, the flow must hear of it)
         state, reported = compat.crashed(error), False
+    if state.state_details.task_run_id is None:
+        state.state_details.task_run_id = task_run_id
     _tell_telemetry(state)
     return _wrap(key, state, digest, reported=reported)
 
@@ -231,16 +251,24 @@ def _run_call(
     call: Call, shared: Shared, built: compat.Built, worker: Any, *, key: str, verdict: Verdict
 ) -> State[Any]:
     settings = built.settings_context()
-    token = _place.set(Place(shared, settings, worker))
+    place = Place(shared, settings, worker)
+    token = _place.set(place)
     try:
-        with settings, compat.engine_client(settings.profile, settings.settings) as client, slots.held(worker, key):
+        with settings, compat.engine_client(built) as client, slots.held(worker, key):
             if (pool := current_pool()) is not None:
                 labels.label(call.task, call.arguments["task_run_id"], pool)
             if verdict.lost and not _taken_up(call, client):
                 return verdict.state()
             task = _ready(call.task)
-            flow_run = built.flow_run_context()
-            return compat.run_engine(task, {**call.context, "flow_run_context": flow_run}, client, **call.arguments)
+            hurry = True
+            try:
+                context = {**call.context, "flow_run_context": built.flow_run_context()}
+                state = compat.run_engine(task, context, client, **call.arguments)
+                hurry = state.name == "TimedOut" or not (state.is_completed() or state.is_failed())
+            finally:
+                for end in place.at_end:
+                    end(hurry)
+            return state
     finally:
         _place.reset(token)
 
@@ -271,18 +299,15 @@ def _ready(task: Task[Any, Any]) -> Task[Any, Any]:
     return twin
 
 
-def _answer_for(verdict: Verdict, call: Call, built: compat.Built) -> State[Any]:
+def _answer_for(verdict: Verdict, task_run_id: UUID, built: compat.Built) -> State[Any]:
     """Return the state of a task run that may not run again: the one it had, if its result lies in storage."""
     settings = built.settings_context()
-    task_run_id = call.arguments["task_run_id"]
     if verdict.completed:
-        with settings, compat.engine_client(settings.profile, settings.settings) as client:
+        with settings, compat.engine_client(built) as client:
             stored = compat.stored_state(client, task_run_id)
         if stored is not None:
             return stored
-    state = verdict.state()
-    state.state_details.task_run_id = task_run_id
-    return state
+    return verdict.state()
 
 
 def _wrap(key: str, state: State[Any], digest: str, *, reported: bool) -> Parcel:

@@ -116,19 +116,21 @@ def test_a_completed_task_is_not_run_again_because_its_result_was_lost(
     processes: ScalableSession, tmp_path: Path
 ) -> None:
     @flow(task_runner=ScalableTaskRunner(session=processes))
-    def forgetful() -> tuple[str | None, int, str | None]:
+    def forgetful() -> tuple[str | None, list[int], str | None]:
         small, large = ident.submit(5), field.submit(100_000, tmp_path / "large")
         stored = field.with_options(persist_result=True).submit(100_001, tmp_path / "stored")
-        for future in (small, large, stored):
+        # Its argument is let go of when it has ended.
+        argued = ident.with_options(persist_result=True).submit(np.zeros(200_000))
+        for future in (small, large, stored, argued):
             future.wait(60)
         time.sleep(1)
         kill_all_workers(processes)
-        after, rescued = size.submit(large), size.submit(stored)
+        after, rescued = size.submit(large), [size.submit(stored), size.submit(argued)]
         after.wait(60)
         assert ident.submit(small).result(60) == 5
-        return after.state.name, rescued.result(60), large.state.name
+        return after.state.name, [one.result(60) for one in rescued], large.state.name
 
-    assert forgetful() == ("NotReady", 100_001, "Crashed")
+    assert forgetful() == ("NotReady", [100_001, 200_000], "Crashed")
     assert [(tmp_path / name).stat().st_size for name in ("large", "stored")] == [1, 1]
 
 

@@ -12,6 +12,7 @@ import pytest
 from distributed import Client, LocalCluster, default_client, get_worker
 from prefect import flow, task
 
+from scalable import ScalableSession
 from scalable_prefect import ScalableTaskRunner, dask_client, get_async_dask_client, get_dask_client
 
 TLS = """\
@@ -140,3 +141,15 @@ def test_a_security_loader_of_the_users_is_asked_for_other_schedulers(monkeypatc
         assert dask.config.get("distributed.client.security-loader") == "scalable_prefect.dask_client.security_for"
         assert dask_client.security_for({"address": "tls://elsewhere:1"}) is None
     assert asked == [{"address": "tls://elsewhere:1"}]
+
+
+def test_a_flow_run_does_not_turn_off_what_dask_tells_of_anothers_session(processes: ScalableSession) -> None:
+    @flow(task_runner=ScalableTaskRunner(session=processes))
+    def guest() -> int:
+        return drained.submit().result()[0]
+
+    def profiles(dask_worker: Any) -> bool:
+        return bool(dask_worker.periodic_callbacks["profile"].is_running())
+
+    assert guest() == 20
+    assert all(processes.client.dask.run(profiles).values())

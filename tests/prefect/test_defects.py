@@ -46,6 +46,11 @@ def make(kind: str) -> Any:
 
 
 @task
+def dig_in(dug: Path) -> None:
+    assert eventually(dug.exists)
+
+
+@task
 def spare() -> Any:
     yield from range(3)
 
@@ -136,6 +141,41 @@ def test_values_that_do_not_travel_are_reported_and_nothing_hangs(
         assert [task_run_state(api, one.task_run_id, "Crashed") for one in seen] == ["Crashed"] * 2
     else:
         assert isinstance(seen[0].result(), Unfaithful)
+
+
+def test_what_is_not_run_tells_which_task_run_it_needed(processes: ScalableSession) -> None:
+    @flow(task_runner=ScalableTaskRunner(session=processes))
+    def needy() -> tuple[str, str]:
+        # It does not even begin: on the worker its argument cannot be rebuilt.
+        first = ident.submit(Unfaithful())
+        after = ident.submit(first)
+        after.wait(60)
+        return str(first.task_run_id), str(after.state.message)
+
+    needed, told = needy()
+    assert needed in told
+
+
+def test_a_callback_that_fails_is_logged_and_holds_up_nobody(
+    server: str, manifest_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = []
+
+    @flow(task_runner=ScalableTaskRunner(manifest_path, target="threads"))
+    def noisy() -> list[int]:
+        dug = tmp_path / "dug"
+        future = dig_in.submit(dug)
+        future.add_done_callback(lambda _: 1 / 0)
+        future.add_done_callback(called.append)
+        dug.touch()
+        future.result(timeout=30)
+        future.add_done_callback(lambda _: 1 / 0)
+        return ident.map(range(4)).result()
+
+    assert noisy() == [0, 1, 2, 3]
+    assert len(called) == 1
+    failures = [record for record in caplog.records if "of dig_in failed" in record.message]
+    assert [record.exc_info and record.exc_info[0] for record in failures] == [ZeroDivisionError] * 2
 
 
 @pytest.mark.slow

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import get_worker
+from distributed import Client, LocalCluster, get_worker
 from prefect import flow, task, unmapped
 from prefect.futures import as_completed, wait
 from prefect.runtime import flow_run
 
 from scalable import ScalableSession
-from scalable_prefect import ScalableTaskRunner
+from scalable_prefect import ScalableTaskRunner, slots
+from tests.prefect.helpers import eventually
 
 ONE_SLOT = """\
 version: 1
@@ -78,6 +82,42 @@ def calls_flow(x: int) -> tuple[tuple[int, str | None], str]:
     return below(x), str(get_worker().name)
 
 
+busy, release = threading.Event(), threading.Event()
+
+
+def block() -> None:
+    busy.set()
+    release.wait(60)
+
+
+def take_back(slot: slots.Slot) -> None:
+    with contextlib.suppress(KeyError):
+        slot.take_back()
+
+
+def give_up(interrupted: bool) -> bool:
+    """End while a thread of ours waits to take back the slot, which another task has; return whether it still waits."""
+    worker = get_worker()
+    with slots.held(worker, worker.get_current_task()):
+        slot = slots.current()
+        assert slot is not None
+        slot.lend()
+        assert busy.wait(60)
+        waiting = threading.Thread(target=take_back, args=[slot])
+        waiting.start()
+        assert eventually(lambda: slot.executor()._rejoin_list)
+        if interrupted:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident or 0), ctypes.py_object(KeyError))
+            waiting.join(60)
+        return bool(slot.executor()._rejoin_list)
+
+
+def look(dask_worker: Any) -> tuple[float, int]:
+    """Return what a worker has free, and how many of its threads live."""
+    threads = [thread for thread in dask_worker.executors["default"]._threads if thread.is_alive()]
+    return dask_worker.state.available_resources["gpu"], len(threads)
+
+
 def books(session: ScalableSession) -> list[tuple[Any, ...]]:
     """Return what each worker has free, and how many threads beyond its own."""
 
@@ -108,6 +148,25 @@ def test_a_slot_that_was_lent_is_taken_back_and_none_is_left_over(processes: Sca
 
     assert lending() == [(2, 4)] * 2
     assert set(books(processes)) == {(True, True)}
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_task_given_up_while_it_takes_its_slot_back_leaves_the_workers_books_in_order(*, interrupted: bool) -> None:
+    busy.clear()
+    release.clear()
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, resources={"gpu": 1}, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        given_up = client.submit(give_up, interrupted, resources={"gpu": 1})
+        blocks = client.submit(block)
+        still_waiting = given_up.result(60)
+        release.set()
+        blocks.result(60)
+        assert eventually(lambda: list(client.run(look).values()), lambda seen: seen == [(1, 1)]) == [(1, 1)]
+        assert still_waiting is not interrupted
 
 
 def test_a_failure_deep_down_arrives_and_can_be_let_pass_on_the_way(runner: ScalableTaskRunner) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 from prefect import flow, task
+from prefect.settings import PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
 
 from scalable.errors import ManifestError, ProviderError
 from scalable_prefect import ScalableTaskRunner
@@ -112,6 +113,19 @@ def test_pools_that_cannot_be_started_fail_those_who_wait_and_all_later_submits(
         return "told"
 
     assert grounded() == "told"
+
+
+def test_settings_that_come_and_go_in_a_loop_are_not_all_remembered(server: str, manifest_path: Path) -> None:
+    with ScalableTaskRunner(manifest_path, target="threads") as runner:
+        for number in range(40):
+            with temporary_settings({PREFECT_TASKS_DEFAULT_RETRIES: number % 2}):
+                future = runner.submit(double, {"x": number})
+        assert future.result() == 78
+        dispatcher = runner._dispatcher
+        assert dispatcher is not None
+        assert len(dispatcher._contexts) <= 32
+        assert len(dispatcher._published) == 2
+        assert not dispatcher._unpublished
 
 
 def test_outside_of_tasks_no_worker_is_here() -> None:

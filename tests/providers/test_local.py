@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -80,6 +82,28 @@ def test_without_a_dashboard_neither_scheduler_nor_workers_serve_pages(manifest:
             with pytest.raises(urllib.error.HTTPError, match="404") as refused:
                 urllib.request.urlopen(url, timeout=30)
             refused.value.close()
+
+
+def test_a_worker_that_leaves_before_it_hears_of_it_is_no_error(
+    manifest: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("distributed.worker")
+    logger.addHandler(caplog.handler)
+    try:
+        with ScalableSession.from_yaml(manifest(MANIFEST), target="threads") as session:
+            session.start()
+            assert session._run is not None
+            cluster = session._run.cluster
+            session._run.controller.stop()
+            tag = next(name for name, pool in cluster.pools.items() if pool.members)
+            cluster.soon(cluster.scale, {tag: 0}, "by hand")
+            give_up = time.monotonic() + 30
+            while cluster.pools[tag].members:
+                assert time.monotonic() < give_up
+                time.sleep(0.02)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_shell_script_gives_its_environment(tmp_path: Path) -> None:

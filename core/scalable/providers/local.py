@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from distributed import Nanny, Worker
 from distributed.comm.addressing import get_address_host_port
+from distributed.core import Status
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_ip
 
@@ -185,6 +186,15 @@ class _QuietWorker(Worker):
     def start_http_server(self, routes: Any, *args: Any, **options: Any) -> None:
         """Serve no pages."""
         super().start_http_server([], *args, **options)  # type: ignore[no-untyped-call]
+
+    def handle_worker_status_change(self, status: str, stimulus_id: str) -> None:
+        """Take on a status from the scheduler, unless it comes when this worker has begun to close.
+
+        One that has nothing to hand over closes before it hears that it is to begin nothing
+        more; Dask would call that an error.
+        """
+        if self.status not in {Status.closing, Status.closed}:
+            super().handle_worker_status_change(status, stimulus_id)
 
 
 class _Threads:
