@@ -126,7 +126,8 @@ def test_dask_annotations_around_a_submit_ask_for_capabilities_and_order(
         futures = [note.submit("a") for _ in range(3)]
         with dask.annotate(priority=10):
             futures.append(note.submit("b"))
-        eventually(lambda: futures[-1].wrapped_future)
+        sent = eventually(lambda: futures[-1].wrapped_future)
+        eventually(lambda: any(sent.key in keys for keys in sent.client.processing().values()))
         time.sleep(1)  # until the worker knows of it
         (tmp_path / "go").touch()
         for future in (first, *futures):
