@@ -578,7 +578,7 @@ class PoolCluster:
     async def _drop(self, pool: Pool, member: Member) -> None:
         if member.process is not None:
             try:
-                await member.process.close()
+                await member.close()
             except (TimeoutError, OSError) as error:
                 logger.info("worker %s: %s", member.name, error)
             except Exception:

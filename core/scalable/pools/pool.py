@@ -134,8 +134,8 @@ class Member:
     """One worker of a pool, from the moment it is wanted until it is gone."""
 
     __slots__ = (
-        "arrived", "asked_at", "expiring", "name", "process", "released", "remote", "requested", "retiring", "stuck",
-        "task", "up", "up_at",
+        "arrived", "asked_at", "closing", "expiring", "name", "process", "released", "remote", "requested", "retiring",
+        "stuck", "task", "up", "up_at",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -144,6 +144,7 @@ class Member:
         # The same, if somebody else starts it.
         self.remote: RemoteWorker | None = None
         self.task: asyncio.Task[None] | None = None
+        self.closing: asyncio.Task[Any] | None = None
         self.arrived = asyncio.Event()
         self.asked_at = time.monotonic()
         self.up_at = 0.0
@@ -155,6 +156,18 @@ class Member:
         self.stuck = False
         # It leaves by its name, and not because there are more than are wanted.
         self.released = False
+
+    async def close(self) -> None:
+        """Close its process, which goes on whoever stops waiting for it.
+
+        A second ``close()`` of Dask's waits for the first to end, and so for ever if that was
+        cancelled.
+        """
+        if self.process is None:
+            return
+        if self.closing is None:
+            self.closing = asyncio.ensure_future(self.process.close())
+        await asyncio.shield(self.closing)
 
     @property
     def group(self) -> str:
