@@ -134,8 +134,12 @@ class _Shelf:
         with self._lock:
             shared = self._shared[digest]
             built = self._built.get(digest)
-            if built is None:
-                built = self._built[digest] = compat.build(shared.context)
+        if built is None:
+            # Not under the lock: it imports what the flow refers to, and the worker's own thread wants the lock, too.
+            built = compat.build(shared.context)
+            with self._lock:
+                if digest in self._shared:
+                    built = self._built.setdefault(digest, built)
         return shared, built
 
     def leave(self, key: str, parcel: Parcel) -> None:
